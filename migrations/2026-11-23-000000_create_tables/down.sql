@@ -1,0 +1,1 @@
+DROP TABLE sources, progress, dead_letters, segments, batches;

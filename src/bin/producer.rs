@@ -1,0 +1,22 @@
+//! `producer`: arguments, telemetry, run, exit code.
+
+use rfm_stream::config::{self, ProducerFlags};
+use rfm_stream::failure::Failure;
+use rfm_stream::shutdown::{self, Shutdown};
+use rfm_stream::{producer, telemetry};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shutdown::run_to_exit(run)
+}
+
+async fn run() -> Result<(), Failure> {
+    let flags: ProducerFlags = config::parse()?;
+    telemetry::start(flags.log_format());
+    let options = flags.options()?;
+    let shutdown = Shutdown::on_signals()?;
+    tokio::select! {
+        ended = producer::run(options, shutdown.clone()) => ended,
+        () = shutdown.overdue() => Ok(()),
+    }
+}

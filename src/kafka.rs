@@ -1,0 +1,114 @@
+//! Kafka: the only door to rdkafka.
+//!
+//! Owns clients, their settings and what their errors mean. Does not own what messages say (`message`)
+//! nor what is done about an error (the two daemons).
+//!
+//! The one idea: **the settings that carry a guarantee are fixed here and cannot be overridden**;
+//! everything else of librdkafka is open to `--kafka-property`.
+
+mod cluster;
+mod consumer;
+mod producer;
+mod properties;
+
+pub use cluster::{Cluster, TopicPartitions};
+pub use consumer::{Consumer, Event};
+pub use producer::{SendError, Sender, Sent};
+pub use properties::parse_properties;
+
+use crate::message::Metric;
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
+
+/// Where Kafka is, and what the three topics are called.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// `host:port,host:port`
+    pub bootstrap_servers: String,
+    /// The topic of each metric.
+    pub topics: [String; 3],
+    /// librdkafka properties of the user, none of them reserved.
+    pub properties: Vec<(String, String)>,
+}
+
+impl Connection {
+    /// The topic of a metric.
+    pub fn topic(&self, metric: Metric) -> &str {
+        &self.topics[metric.index()]
+    }
+
+    /// The metric whose topic this is.
+    fn metric(&self, topic: &str) -> Option<Metric> {
+        Metric::ALL.into_iter().find(|&metric| self.topic(metric) == topic)
+    }
+
+    /// Settings of one client: `defaults` first, which the user may override, then `fixed`.
+    fn client_config(&self, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap_servers);
+        config.set("client.id", "rfm-stream");
+        // After an outage the brokers are tried again within a second, not within ten.
+        config.set("reconnect.backoff.max.ms", "1000");
+        config.set("socket.keepalive.enable", "true");
+        let own = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in defaults.iter().copied().chain(own).chain(fixed.iter().copied()) {
+            config.set(name, value);
+        }
+        config
+    }
+}
+
+/// A failure of Kafka, by what is to be done about it.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    /// A property that librdkafka does not know or whose value it does not take.
+    #[error("librdkafka does not accept the property `{name}`: {message}")]
+    Property {
+        /// The property.
+        name: String,
+        /// What librdkafka says about it.
+        message: String,
+    },
+    /// What no retry can mend: wrong credentials, missing permission.
+    #[error("kafka turned the client away: {0}")]
+    Refused(String),
+    /// May be over after a while.
+    #[error("kafka: {0}")]
+    Transient(String),
+}
+
+impl KafkaError {
+    /// Sorts an error of rdkafka; `reason` is librdkafka's own sentence, where there is one.
+    fn new(error: &RdKafkaError, reason: Option<&str>) -> Self {
+        if let RdKafkaError::ClientConfig(_, message, name, _) = error {
+            return KafkaError::Property { name: name.clone(), message: message.clone() };
+        }
+        let code = error.rdkafka_error_code();
+        let what = match (reason, code) {
+            (Some(reason), _) if !reason.is_empty() => reason.to_owned(),
+            (_, Some(code)) => code.to_string(),
+            (_, None) => error.to_string(),
+        };
+        if code.is_some_and(is_refusal) { KafkaError::Refused(what) } else { KafkaError::Transient(what) }
+    }
+}
+
+impl From<RdKafkaError> for KafkaError {
+    fn from(error: RdKafkaError) -> Self {
+        KafkaError::new(&error, None)
+    }
+}
+
+/// Codes that say "never", not "not now".
+fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::UnsupportedSASLMechanism
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+    )
+}

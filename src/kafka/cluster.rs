@@ -1,0 +1,128 @@
+//! Questions to the brokers that are asked beside reading and sending. All of them block.
+
+use super::{Connection, KafkaError};
+use crate::message::Metric;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
+use std::time::Duration;
+
+/// How long a question may take; then it is asked again later.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the brokers know of the three topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicPartitions {
+    /// Partitions per topic; 0 where the topic does not exist.
+    pub counts: [usize; 3],
+}
+
+impl TopicPartitions {
+    /// The number of partitions, if all three topics exist and agree on it.
+    pub fn equal(&self) -> Option<usize> {
+        let [count, ..] = self.counts;
+        (count > 0 && self.counts.iter().all(|&c| c == count)).then_some(count)
+    }
+}
+
+/// A client that belongs to no group and reads nothing. It sees uncommitted messages, so that its high
+/// watermarks are the real ones, not the end of what is committed.
+pub struct Cluster {
+    connection: Connection,
+    client: BaseConsumer<Quiet>,
+}
+
+/// Errors come back as answers; nothing else is to be told.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
+    }
+    fn error(&self, error: RdKafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+impl Cluster {
+    /// A client that connects when it is first asked.
+    ///
+    /// # Errors
+    /// [`KafkaError::Property`].
+    pub fn new(connection: &Connection) -> Result<Self, KafkaError> {
+        let fixed = [("isolation.level", "read_uncommitted"), ("allow.auto.create.topics", "false")];
+        let client = connection.client_config(&[], &fixed).create_with_context(Quiet)?;
+        Ok(Self { connection: connection.clone(), client })
+    }
+
+    /// What the brokers call their cluster.
+    ///
+    /// # Errors
+    /// [`KafkaError::Transient`] if no broker answers.
+    pub fn id(&self) -> Result<String, KafkaError> {
+        self.serve();
+        self.client.client().fetch_cluster_id(ANSWER_TIMEOUT).ok_or_else(|| {
+            KafkaError::Transient(format!("no broker answers at {}", self.connection.bootstrap_servers))
+        })
+    }
+
+    /// The partitions of the three topics.
+    ///
+    /// # Errors
+    /// [`KafkaError::Transient`] if no broker answers.
+    pub fn topic_partitions(&self) -> Result<TopicPartitions, KafkaError> {
+        self.serve();
+        let mut counts = [0; 3];
+        for (topic, count) in self.connection.topics.iter().zip(&mut counts) {
+            let metadata = self.client.fetch_metadata(Some(topic), ANSWER_TIMEOUT)?;
+            let found =
+                metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+            *count = found.map_or(0, |found| found.partitions().len());
+        }
+        Ok(TopicPartitions { counts })
+    }
+
+    /// The first offset that the log still has, and its high watermark (the next one to be written).
+    ///
+    /// # Errors
+    /// [`KafkaError::Transient`] if the leader does not answer.
+    pub fn watermarks(&self, metric: Metric, partition: i32) -> Result<(i64, i64), KafkaError> {
+        self.serve();
+        Ok(self.client.fetch_watermarks(self.connection.topic(metric), partition, ANSWER_TIMEOUT)?)
+    }
+
+    /// Takes events off the client's queue, which nobody else polls.
+    fn serve(&self) {
+        while self.client.poll(Duration::ZERO).is_some() {}
+    }
+
+    /// Creates a topic with the brokers' own replication; `false` if it was there already.
+    ///
+    /// # Errors
+    /// What the brokers say.
+    pub async fn create_topic(&self, topic: &str, partitions: usize) -> Result<bool, KafkaError> {
+        let admin: AdminClient<_> = self.connection.client_config(&[], &[]).create_with_context(Quiet)?;
+        let count = i32::try_from(partitions).map_err(|e| KafkaError::Refused(e.to_string()))?;
+        // -1: the brokers' `default.replication.factor`.
+        let new = NewTopic::new(topic, count, TopicReplication::Fixed(-1));
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_TIMEOUT));
+        for result in admin.create_topics([&new], &options).await? {
+            match result {
+                Ok(_) => {}
+                Err((_, Code::TopicAlreadyExists)) => return Ok(false),
+                Err((topic, code)) => {
+                    let error = RdKafkaError::AdminOp(code);
+                    return Err(KafkaError::new(
+                        &error,
+                        Some(&format!("cannot create the topic `{topic}`: {code}")),
+                    ));
+                }
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,196 @@
+//! Pairing: three topics in, whole batches out.
+//!
+//! Owns which messages belong together and which never will; and, per topic, what was read and what
+//! is settled ([`Progress`]). Does not own bodies (`score`) nor rows (`store`). Pure: time comes in as
+//! a parameter, the *reading clock*, which stands still while the reader does not read.
+//!
+//! The one idea: **a key pairs first in, first out, within a partition, and by nothing else**. A
+//! message is given up only when its partner is known to be missing: `--pairing-timeout` after it was
+//! read, every topic it lacks is read up to the high watermark of that moment.
+
+mod lane;
+
+use crate::message::{Message, Metric, Problem};
+use crate::reader::progress::Progress;
+use lane::Lane;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The three messages of a batch, in the order of [`Metric::ALL`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Under which ownership of the partition they were read.
+    pub epoch: i64,
+    /// One per metric, all of one partition.
+    pub messages: [Message; 3],
+}
+
+/// A message that will not be scored, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The message with its bytes.
+    pub message: Message,
+    /// The reason and the sentence about it.
+    pub problem: Problem,
+}
+
+/// When a message was read: by the reading clock, then by a running number.
+type Age = (Duration, u64);
+
+/// A partition as it is taken: whose it is, and where its three topics stand.
+#[derive(Debug)]
+pub struct Taken {
+    /// The partition number.
+    pub partition: i32,
+    /// The epoch under which it is owned now.
+    pub epoch: i64,
+    /// Per topic, what an earlier owner settled.
+    pub progress: [Progress; 3],
+}
+
+/// Everything that was read and not yet settled, of the partitions held.
+#[derive(Debug)]
+pub struct Pairing {
+    timeout: Duration,
+    lanes: BTreeMap<i32, Lane>,
+    read: u64,
+    batches: Vec<Batch>,
+    dead_letters: Vec<(i64, DeadLetter)>,
+}
+
+impl Pairing {
+    /// Holds no partition yet; `timeout` is `--pairing-timeout`.
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, lanes: BTreeMap::new(), read: 0, batches: Vec::new(), dead_letters: Vec::new() }
+    }
+
+    /// Starts with a partition. `alone` says that the topics have this one partition only, so that
+    /// messages without a key can be paired.
+    pub fn take(&mut self, taken: Taken, alone: bool) {
+        let lane = Lane::new(taken.epoch, taken.progress, alone, self.timeout);
+        self.lanes.insert(taken.partition, lane);
+    }
+
+    /// Forgets every partition and all that was read of it.
+    pub fn forget_all(&mut self) {
+        self.lanes.clear();
+        self.batches.clear();
+        self.dead_letters.clear();
+    }
+
+    /// The partitions held.
+    pub fn partitions(&self) -> impl Iterator<Item = i32> {
+        self.lanes.keys().copied()
+    }
+
+    /// The epoch under which `partition` is held.
+    pub fn epoch(&self, partition: i32) -> Option<i64> {
+        self.lanes.get(&partition).map(|lane| lane.epoch)
+    }
+
+    /// Takes in a message read at `now`. Says whether it is to be settled; if not (not ours, or settled
+    /// before) it is dropped here.
+    pub fn push(&mut self, message: Message, now: Duration) -> bool {
+        let Some(lane) = self.lanes.get_mut(&message.partition) else { return false };
+        if !lane.progress[message.metric.index()].read(message.offset) {
+            return false;
+        }
+        self.read += 1;
+        lane.push(message, (now, self.read));
+        self.collect();
+        true
+    }
+
+    /// Notes that all below `position` was read on the topic of `metric`, messages or not.
+    pub fn read_up_to(&mut self, partition: i32, metric: Metric, position: i64) {
+        if let Some(lane) = self.lanes.get_mut(&partition) {
+            lane.progress[metric.index()].read_up_to(position);
+        }
+    }
+
+    /// Notes that a message is settled (or will be, by the commit now being built).
+    pub fn settle(&mut self, message: Position) {
+        if let Some(lane) = self.lanes.get_mut(&message.partition) {
+            lane.progress[message.metric.index()].settle(message.offset);
+        }
+    }
+
+    /// Per topic of `partition`, the lowest offset not yet settled.
+    pub fn progress(&self, partition: i32) -> Option<[i64; 3]> {
+        self.lanes.get(&partition).map(|lane| lane.progress.each_ref().map(Progress::next))
+    }
+
+    /// The topics whose high watermark is needed now to tell late messages from missing ones. Each is
+    /// named once, until [`Pairing::mark`] answers.
+    pub fn ask_marks(&mut self, now: Duration) -> Vec<(i32, Metric)> {
+        let lanes = self.lanes.iter_mut();
+        lanes.flat_map(|(&p, lane)| lane.ask_marks(now).into_iter().map(move |metric| (p, metric))).collect()
+    }
+
+    /// The answer to [`Pairing::ask_marks`]: the high watermark, or `None` if the broker did not say.
+    pub fn mark(&mut self, partition: i32, metric: Metric, high: Option<i64>) {
+        if let Some(lane) = self.lanes.get_mut(&partition) {
+            lane.mark(metric, high);
+        }
+    }
+
+    /// Gives up the messages whose partners are known to be missing.
+    pub fn expire(&mut self, now: Duration) {
+        self.lanes.values_mut().for_each(|lane| lane.expire(now));
+        self.collect();
+    }
+
+    /// Gives up the oldest waiting message for want of memory. Says whether there was one.
+    pub fn evict_oldest(&mut self) -> bool {
+        let oldest = self.oldest();
+        if let Some(lane) = oldest.and_then(|partition| self.lanes.get_mut(&partition)) {
+            lane.evict_oldest();
+        }
+        self.collect();
+        oldest.is_some()
+    }
+
+    /// What the oldest waiting message waits for: its partition, and the topics that lack its key.
+    pub fn oldest_lacks(&self) -> Option<(i32, Vec<Metric>)> {
+        let partition = self.oldest()?;
+        Some((partition, self.lanes.get(&partition)?.oldest_lacks()))
+    }
+
+    /// The batches that became whole since the last call.
+    pub fn take_batches(&mut self) -> Vec<Batch> {
+        std::mem::take(&mut self.batches)
+    }
+
+    /// The messages given up since the last call, each with the epoch it was read under.
+    pub fn take_dead_letters(&mut self) -> Vec<(i64, DeadLetter)> {
+        std::mem::take(&mut self.dead_letters)
+    }
+
+    /// The partition of the message that has waited longest.
+    fn oldest(&self) -> Option<i32> {
+        let ages = self.lanes.iter().filter_map(|(&partition, lane)| Some((lane.oldest()?, partition)));
+        ages.min().map(|(_, partition)| partition)
+    }
+
+    fn collect(&mut self) {
+        for lane in self.lanes.values_mut() {
+            let epoch = lane.epoch;
+            self.batches.extend(lane.whole.drain(..).map(|messages| Batch { epoch, messages }));
+            self.dead_letters.extend(lane.given_up.drain(..).map(|letter| (epoch, letter)));
+        }
+    }
+}
+
+/// Where a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The partition number.
+    pub partition: i32,
+    /// Which of the three topics.
+    pub metric: Metric,
+    /// The message's own offset.
+    pub offset: i64,
+}
+
+#[cfg(test)]
+mod tests;

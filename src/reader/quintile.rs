@@ -1,0 +1,255 @@
+//! Quintiles: five groups of values, equal to `pandas.qcut(values, 5)` of pandas 3, bit for bit.
+//!
+//! Owns the edges, the codes and what happens to tied edges. Does not own scores (a code becomes a
+//! score in `score`). Pure.
+//!
+//! The one idea: an edge needs the value at two ranks, not a sorted column, so four selections on
+//! ever shorter slices replace the sort. **Every float operation is a single f64 operation, in the
+//! order written**; a fused multiply-add or another order changes last bits, and with them codes.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// `numpy.linspace(0, 1, 6)` as pandas 3 uses it: it moves 0.6000000000000001 up by one ulp.
+/// Source: pandas `core/reshape/tile.py`, `qcut`.
+const QUANTILES: [f64; 6] = [0.0, 0.2, 0.4, f64::from_bits(0x3FE3_3333_3333_3335), 0.8, 1.0];
+
+/// The edges of the five quintiles, ascending: minimum, four inner edges, maximum. Never -0.0.
+pub type Edges = [f64; 6];
+
+/// What happens to a column two of whose six edges are equal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ties {
+    /// Equal values share a score; the quintiles that collapsed stay empty.
+    #[default]
+    Share,
+    /// Equal values are told apart by their row, as `qcut(x.rank(method="first"))` does.
+    Rank,
+    /// The batch is refused, as pandas raises.
+    Reject,
+}
+
+impl Ties {
+    /// All of them.
+    pub const ALL: [Ties; 3] = [Ties::Share, Ties::Rank, Ties::Reject];
+
+    /// The word of `--ties` and of `batches.ties`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ties::Share => "share",
+            Ties::Rank => "rank",
+            Ties::Reject => "reject",
+        }
+    }
+}
+
+impl fmt::Display for Ties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Ties {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Ties::ALL
+            .into_iter()
+            .find(|ties| ties.name() == name)
+            .ok_or_else(|| format!("no such policy: `{name}`"))
+    }
+}
+
+/// A column that was cut: one code 0..=4 per value, and the edges of the values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cut {
+    /// Which quintile each value lies in, in the order of the values.
+    pub codes: Vec<u8>,
+    /// The edges, also where the codes come from ranks.
+    pub edges: Edges,
+}
+
+/// Why a column has no quintiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CutError {
+    /// There is nothing to cut.
+    #[error("no values")]
+    Empty,
+    /// Two neighbouring values differ by more than f64 can say.
+    #[error("the difference of two neighbouring values overflows")]
+    Overflow,
+    /// Two edges are equal and the policy does not allow it.
+    #[error("two quintile edges are equal")]
+    Tied,
+}
+
+/// Cuts a column of finite `values` into quintiles.
+///
+/// # Errors
+/// See [`CutError`]; [`CutError::Tied`] only under [`Ties::Reject`], and for a single value under
+/// [`Ties::Rank`].
+pub fn cut(values: &[f64], edges: Edges, ties: Ties) -> Result<Cut, CutError> {
+    let tied = edges.windows(2).any(|pair| pair[0] == pair[1]);
+    let codes = match ties {
+        Ties::Reject if tied => return Err(CutError::Tied),
+        Ties::Rank if tied => codes_by_rank(values)?,
+        Ties::Share | Ties::Rank | Ties::Reject => codes_by_value(values, &edges),
+    };
+    Ok(Cut { codes, edges })
+}
+
+/// The edges of finite `values`.
+///
+/// # Errors
+/// [`CutError::Empty`] and [`CutError::Overflow`].
+pub fn edges(values: &[f64]) -> Result<Edges, CutError> {
+    let last = values.len().checked_sub(1).ok_or(CutError::Empty)?;
+    let mut column = values.to_vec();
+    let mut edges = [0.0; 6];
+    // Every value left of `sorted_to` is in its final place.
+    let mut sorted_to = 0;
+    for (edge, q) in edges.iter_mut().zip(QUANTILES) {
+        let position = last as f64 * q;
+        let below = if position >= last as f64 { last } else { position.floor() as usize };
+        let (a, b) = two_at_rank(&mut column[sorted_to..], below - sorted_to);
+        sorted_to = below;
+        // `+ 0.0` turns -0.0 into 0.0, which is equal but prints otherwise.
+        *edge = interpolate(a, b, position - below as f64)? + 0.0;
+    }
+    Ok(edges)
+}
+
+/// The values at ranks `rank` and `rank + 1` of `column`, which is reordered so that the first stands
+/// at its place. The last value is its own successor.
+fn two_at_rank(column: &mut [f64], rank: usize) -> (f64, f64) {
+    let (_, &mut at, above) = column.select_nth_unstable_by(rank, f64::total_cmp);
+    let next = above.iter().copied().min_by(f64::total_cmp).unwrap_or(at);
+    (at, next)
+}
+
+/// The point at `t` in 0.0..1.0 between `a` and `b`, as numpy's `lerp` computes it.
+fn interpolate(a: f64, b: f64, t: f64) -> Result<f64, CutError> {
+    let d = b - a;
+    if d.is_infinite() {
+        return Err(CutError::Overflow);
+    }
+    Ok(if t >= 0.5 { b - d * (1.0 - t) } else { a + d * t })
+}
+
+/// How many of the four inner edges lie below each value: quintiles closed on the right.
+fn codes_by_value(values: &[f64], edges: &Edges) -> Vec<u8> {
+    let [_, e1, e2, e3, e4, _] = *edges;
+    let code = |&x: &f64| u8::from(e1 < x) + u8::from(e2 < x) + u8::from(e3 < x) + u8::from(e4 < x);
+    values.iter().map(code).collect()
+}
+
+/// Codes of the ranks 1..=n that a stable sort gives; closed form of `qcut` over 1..=n.
+fn codes_by_rank(values: &[f64]) -> Result<Vec<u8>, CutError> {
+    let steps = values.len().checked_sub(1).filter(|&steps| steps > 0).ok_or(CutError::Tied)?;
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    // Finite values always compare; -0.0 and 0.0 are equal here, unlike under `total_cmp`.
+    order.sort_by(|&i, &j| values[i].partial_cmp(&values[j]).unwrap_or(std::cmp::Ordering::Equal));
+    let mut codes = vec![0; values.len()];
+    for (place, &row) in order.iter().enumerate() {
+        codes[row] = (5 * place).div_ceil(steps).saturating_sub(1) as u8;
+    }
+    Ok(codes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn qcut(values: &[f64], ties: Ties) -> Result<Cut, CutError> {
+        cut(values, edges(values)?, ties)
+    }
+
+    #[test]
+    fn no_values_have_no_quintiles() {
+        for ties in [Ties::Share, Ties::Rank, Ties::Reject] {
+            assert_eq!(qcut(&[], ties), Err(CutError::Empty));
+        }
+    }
+
+    #[test]
+    fn a_single_value_is_tied_with_itself() {
+        assert_eq!(qcut(&[7.0], Ties::Share).unwrap().codes, [0]);
+        assert_eq!(qcut(&[7.0], Ties::Rank), Err(CutError::Tied));
+        assert_eq!(qcut(&[7.0], Ties::Reject), Err(CutError::Tied));
+    }
+
+    #[test]
+    fn a_difference_outside_f64_is_refused() {
+        for ties in [Ties::Share, Ties::Rank, Ties::Reject] {
+            assert_eq!(qcut(&[-1e308, 1e308], ties), Err(CutError::Overflow));
+        }
+    }
+
+    #[test]
+    fn edges_are_never_negative_zero() {
+        let cut = qcut(&[-0.0, -0.0, 0.0, -0.0], Ties::Share).unwrap();
+        assert!(cut.edges.iter().all(|e| e.to_bits() == 0));
+        assert_eq!(cut.codes, [0, 0, 0, 0]);
+    }
+
+    /// Columns with many ties and with none.
+    fn columns() -> impl Strategy<Value = Vec<f64>> {
+        prop_oneof![
+            prop::collection::vec((-3i8..4).prop_map(f64::from), 1..60),
+            prop::collection::vec(-1e300f64..1e300, 1..60),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn scores_rise_with_values(values in columns(), ties in prop::sample::select(vec![Ties::Share, Ties::Rank, Ties::Reject])) {
+            if let Ok(cut) = qcut(&values, ties) {
+                for (x, code) in values.iter().zip(&cut.codes) {
+                    for (y, other) in values.iter().zip(&cut.codes) {
+                        prop_assert!(x >= y || code <= other, "{x} < {y} but {code} > {other}");
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn equal_values_share_a_score_unless_ranked(values in columns(), ties in prop::sample::select(vec![Ties::Share, Ties::Reject])) {
+            if let Ok(cut) = qcut(&values, ties) {
+                for (x, code) in values.iter().zip(&cut.codes) {
+                    for (y, other) in values.iter().zip(&cut.codes) {
+                        prop_assert!(x != y || code == other);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn the_order_of_rows_does_not_matter_under_share(values in columns(), seed in any::<u64>()) {
+            use rand::{SeedableRng, seq::SliceRandom};
+            let mut order: Vec<usize> = (0..values.len()).collect();
+            order.shuffle(&mut rand_chacha::ChaCha8Rng::seed_from_u64(seed));
+            let shuffled: Vec<f64> = order.iter().map(|&i| values[i]).collect();
+            let (cut, again) = (qcut(&values, Ties::Share).unwrap(), qcut(&shuffled, Ties::Share).unwrap());
+            prop_assert_eq!(cut.edges.map(f64::to_bits), again.edges.map(f64::to_bits));
+            for (place, &row) in order.iter().enumerate() {
+                prop_assert_eq!(again.codes[place], cut.codes[row]);
+            }
+        }
+
+        #[test]
+        fn a_reference_that_sorts_finds_the_same_edges(values in columns()) {
+            let mut sorted = values.clone();
+            sorted.sort_by(f64::total_cmp);
+            let n = sorted.len();
+            let expected = QUANTILES.map(|q| {
+                let v = (n - 1) as f64 * q;
+                if v >= (n - 1) as f64 { return sorted[n - 1] + 0.0; }
+                let (k, t) = (v.floor() as usize, v - v.floor());
+                let d = sorted[k + 1] - sorted[k];
+                (if t >= 0.5 { sorted[k + 1] - d * (1.0 - t) } else { sorted[k] + d * t }) + 0.0
+            });
+            prop_assert_eq!(edges(&values).unwrap().map(f64::to_bits), expected.map(f64::to_bits));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Scores: three bodies in, a scored batch out, or the one reason why not.
+//!
+//! Owns what the three messages mean together: that they agree, and their scores. Does not own the
+//! format of a body (`message`) nor the arithmetic of a column (`quintile`). Pure.
+//!
+//! The one idea: every fault of a batch is looked for, and **the first in the contract's order is the
+//! reason for all three messages**, whichever of them it was found in.
+
+use crate::message::{Body, CustomerIds, Metric, Problem, Reason, decode};
+use crate::reader::pairing::{Batch, DeadLetter};
+use crate::reader::quintile::{self, Cut, CutError, Edges, Ties};
+use crate::reader::segment::SegmentMap;
+use chrono::{DateTime, Utc};
+
+/// How batches are scored: the part of the configuration that decides what is stored.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// `--ties`
+    pub ties: Ties,
+    /// `--segment-map`
+    pub segments: SegmentMap,
+    /// `--max-customers`
+    pub max_customers: usize,
+}
+
+/// A batch with its scores. The three columns and the ids all have one entry per customer, in the
+/// order of the messages.
+#[derive(Debug)]
+pub struct Scored {
+    /// The partition that the three messages stood on.
+    pub partition: i32,
+    /// Their offsets.
+    pub offsets: [i64; 3],
+    /// Their key.
+    pub key: Option<Vec<u8>>,
+    /// Whose customers these are.
+    pub population: Option<String>,
+    /// The instant of the snapshot.
+    pub as_of: DateTime<Utc>,
+    /// The values as they came.
+    pub values: [Vec<f64>; 3],
+    /// Their quintiles; a recency code 0 is the best, a frequency or monetary code 0 the worst.
+    pub cuts: [Cut; 3],
+    /// Who the customers are, if the sender says.
+    pub customer_ids: Option<CustomerIds>,
+}
+
+impl Scored {
+    /// How many customers the batch has.
+    pub fn customers(&self) -> usize {
+        self.values[0].len()
+    }
+}
+
+/// The scores 1..=5 of a customer, from its three codes 0..=4: the more recent, the better.
+pub fn scores([recency, frequency, monetary]: [u8; 3]) -> [u8; 3] {
+    [5 - recency, frequency + 1, monetary + 1]
+}
+
+/// Scores a batch.
+///
+/// # Errors
+/// The three messages as dead letters of one and the same reason.
+pub fn score(rules: &Rules, batch: Batch) -> Result<Scored, [DeadLetter; 3]> {
+    let [recency, ..] = &batch.messages;
+    let (partition, key) = (recency.partition, recency.key.clone());
+    let offsets = batch.messages.each_ref().map(|message| message.offset);
+    match examine(rules, &batch) {
+        Ok(Content { values, cuts, customer_ids, as_of, population }) => {
+            Ok(Scored { partition, offsets, key, population, as_of, values, cuts, customer_ids })
+        }
+        Err(problem) => Err(batch.messages.map(|message| DeadLetter { message, problem: problem.clone() })),
+    }
+}
+
+/// What three bodies say together.
+struct Content {
+    values: [Vec<f64>; 3],
+    cuts: [Cut; 3],
+    customer_ids: Option<CustomerIds>,
+    as_of: DateTime<Utc>,
+    population: Option<String>,
+}
+
+/// Checks in the order of the contract; the order of the statements is the order of the reasons.
+fn examine(rules: &Rules, batch: &Batch) -> Result<Content, Problem> {
+    let bodies = batch.messages.each_ref().map(|message| decode(message.metric, message.value.as_deref()));
+    let [recency, frequency, monetary] = bodies;
+    let [recency, frequency, monetary] = [recency?, frequency?, monetary?].map(Fields::from);
+
+    let values = all_or_first([recency.values, frequency.values, monetary.values]);
+    let (values, edges) = with_edges(values)?;
+    let customers = check_lengths(&values, [&recency.rest.ids, &frequency.rest.ids, &monetary.rest.ids])?;
+    if customers > rules.max_customers {
+        let detail = format!("{customers} customers, more than --max-customers {}", rules.max_customers);
+        return Err(Problem::new(Reason::TooLarge, detail));
+    }
+    let [r, f, m] = [recency.rest, frequency.rest, monetary.rest];
+    let customer_ids = agreed([r.ids, f.ids, m.ids], Reason::BadCustomerId, "customer_id")?;
+    let as_of = agreed([r.as_of, f.as_of, m.as_of], Reason::BadAsOf, "as_of")?;
+    let as_of = as_of.map_or_else(|| earliest_timestamp(batch), Ok)?;
+    let population = agreed([r.population, f.population, m.population], Reason::BadPopulation, "population")?;
+
+    let cut = |metric: Metric| cut_column(metric, &values[metric.index()], edges[metric.index()], rules.ties);
+    let cuts = [cut(Metric::Recency)?, cut(Metric::Frequency)?, cut(Metric::Monetary)?];
+    Ok(Content { values, cuts, customer_ids, as_of, population })
+}
+
+/// A body taken apart: the values are moved on at once, the rest is judged later.
+struct Fields {
+    values: Result<Vec<f64>, Problem>,
+    rest: Optional,
+}
+
+struct Optional {
+    ids: Result<Option<CustomerIds>, Problem>,
+    as_of: Result<Option<DateTime<Utc>>, Problem>,
+    population: Result<Option<String>, Problem>,
+}
+
+impl From<Body> for Fields {
+    fn from(body: Body) -> Self {
+        let Body { values, customer_ids: ids, as_of, population } = body;
+        Self { values, rest: Optional { ids, as_of, population } }
+    }
+}
+
+/// The three columns, or the first problem in the order of reasons; with the columns that are sound
+/// beside it, since one of them may have a fault of an earlier reason.
+type Columns = ([Vec<f64>; 3], Option<Problem>);
+
+fn all_or_first(columns: [Result<Vec<f64>, Problem>; 3]) -> Columns {
+    let mut first: Option<Problem> = None;
+    let columns = columns.map(|column| {
+        column.unwrap_or_else(|problem| {
+            if first.as_ref().is_none_or(|f| problem.reason < f.reason) {
+                first = Some(problem);
+            }
+            Vec::new()
+        })
+    });
+    (columns, first)
+}
+
+/// The edges of the three columns.
+fn with_edges((columns, problem): Columns) -> Result<([Vec<f64>; 3], [Edges; 3]), Problem> {
+    if let Some(problem) = problem {
+        return Err(problem);
+    }
+    let mut edges = [[0.0; 6]; 3];
+    let mut empty = None;
+    for (metric, column) in Metric::ALL.into_iter().zip(&columns) {
+        match quintile::edges(column) {
+            Ok(e) => edges[metric.index()] = e,
+            Err(CutError::Empty) => empty = empty.or(Some(metric)),
+            Err(e) => return Err(Problem::new(Reason::NotFinite, format!("`{metric}` message: {e}"))),
+        }
+    }
+    match empty {
+        Some(metric) => Err(Problem::new(Reason::Empty, format!("`{metric}` message: no customers"))),
+        None => Ok((columns, edges)),
+    }
+}
+
+/// How many customers there are, if all arrays agree on it.
+fn check_lengths(
+    values: &[Vec<f64>; 3],
+    ids: [&Result<Option<CustomerIds>, Problem>; 3],
+) -> Result<usize, Problem> {
+    let mismatch = |detail: String| Err(Problem::new(Reason::LengthMismatch, detail));
+    let lengths = values.each_ref().map(Vec::len);
+    let [customers, ..] = lengths;
+    if lengths.iter().any(|&length| length != customers) {
+        let [r, f, m] = lengths;
+        return mismatch(format!("the arrays have {r} (recency), {f} (frequency), {m} (monetary) elements"));
+    }
+    for (metric, ids) in Metric::ALL.into_iter().zip(ids) {
+        if let Ok(Some(ids)) = ids
+            && ids.len() != customers
+        {
+            let n = ids.len();
+            return mismatch(format!("`{metric}` message: {n} customer ids for {customers} customers"));
+        }
+    }
+    Ok(customers)
+}
+
+/// The value of an optional field that may stand in any of the three messages.
+fn agreed<T: PartialEq>(
+    fields: [Result<Option<T>, Problem>; 3],
+    reason: Reason,
+    name: &str,
+) -> Result<Option<T>, Problem> {
+    let mut found: Option<(Metric, T)> = None;
+    let [r, f, m] = fields;
+    for (metric, value) in Metric::ALL.into_iter().zip([r?, f?, m?]) {
+        match (&found, value) {
+            (Some((first, known)), Some(value)) if *known != value => {
+                let detail = format!("the `{first}` and `{metric}` messages disagree on `{name}`");
+                return Err(Problem::new(reason, detail));
+            }
+            (None, Some(value)) => found = Some((metric, value)),
+            _ => {}
+        }
+    }
+    Ok(found.map(|(_, value)| value))
+}
+
+/// The earliest of the three message times: what `as_of` means where no message has it.
+fn earliest_timestamp(batch: &Batch) -> Result<DateTime<Utc>, Problem> {
+    let earliest = batch.messages.iter().filter_map(|message| message.timestamp).min();
+    earliest.and_then(DateTime::from_timestamp_millis).ok_or_else(|| {
+        Problem::new(Reason::BadAsOf, "no `as_of`, and the messages have no time that could stand for it")
+    })
+}
+
+fn cut_column(metric: Metric, values: &[f64], edges: Edges, ties: Ties) -> Result<Cut, Problem> {
+    quintile::cut(values, edges, ties).map_err(|e| {
+        let detail = format!("`{metric}` message: {e} (--ties {ties})");
+        Problem::new(Reason::TiedEdges, detail)
+    })
+}
+
+#[cfg(test)]
+mod tests;

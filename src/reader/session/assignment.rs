@@ -1,0 +1,134 @@
+//! Partitions come and go: what a session does when the group moves them.
+//!
+//! **Taking a partition raises its epoch before anything is read of it**; the offsets of the database are
+//! in the first `assign`, so that no position is ever Kafka's.
+
+use super::waiting::Waiting;
+use super::{Session, SessionError, Stored, blocking};
+use crate::kafka::{Cluster, TopicPartitions};
+use crate::message::Metric;
+use crate::reader::pairing::Taken;
+use crate::reader::progress::Progress;
+use crate::reader::store::{Source, Store};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What the log has of one partition: first offset and high watermark, per topic.
+type Watermarks = [(i64, i64); 3];
+
+impl Session<'_> {
+    /// Takes the partitions that the group gives us, and starts reading.
+    pub(super) async fn on_assigned(&mut self, assigned: Vec<(Metric, i32)>) -> Result<(), SessionError> {
+        let cluster = Arc::clone(&self.cluster);
+        let topics = blocking(move || cluster.topic_partitions()).await??;
+        let Some(count) = topics.equal() else {
+            self.misfit = true;
+            self.consumer.assign(&[])?;
+            tracing::warn!("the group assigned topics that do not fit; partitions: {}", counts(topics));
+            return Ok(());
+        };
+        let partitions = whole_partitions(&assigned);
+        let taken = self.take(partitions).await?;
+
+        let mut positions = Vec::with_capacity(assigned.len());
+        for (taken, watermarks) in taken {
+            let partition = taken.partition;
+            let next = taken.progress.each_ref().map(Progress::next);
+            positions.extend(Metric::ALL.map(|metric| (metric, partition, next[metric.index()])));
+            self.stored.insert(partition, Stored { next, at: Instant::now() });
+            if self.options.until_caught_up {
+                self.targets.entry(partition).or_insert(watermarks.map(|(_, high)| high));
+            }
+            tracing::info!(partition, epoch = taken.epoch, from = %offsets(next), "took partition");
+            self.pairing.take(taken, count == 1);
+        }
+        self.assigned = true;
+        self.misfit = false;
+        self.consumer.assign(&positions)?;
+        Ok(())
+    }
+
+    /// Finishes the commit under way, and forgets everything else that was read.
+    pub(super) async fn on_revoked(&mut self) -> Result<(), SessionError> {
+        self.finish_commits().await?;
+        let gone: Vec<String> = self.pairing.partitions().map(|partition| partition.to_string()).collect();
+        if !gone.is_empty() {
+            tracing::info!(partitions = gone.join(","), "gave partitions back");
+        }
+        self.pairing.forget_all();
+        self.pipeline.forget_all();
+        self.budget.release_all();
+        self.assigned = false;
+        self.waiting = Waiting::begun();
+        self.paused.clear();
+        self.stored.clear();
+        self.consumer.unassign()?;
+        Ok(())
+    }
+
+    /// Takes partitions in the database, on a thread; the connection goes there and comes back.
+    async fn take(&mut self, partitions: Vec<i32>) -> Result<Vec<(Taken, Watermarks)>, SessionError> {
+        let mut owner = self.owner.take().ok_or_else(|| SessionError::Broken("no connection".into()))?;
+        let (cluster, source) = (Arc::clone(&self.cluster), self.source.clone());
+        let (owner, taken) = blocking(move || {
+            let taken = partitions.into_iter().map(|p| take_one(&mut owner, &cluster, &source, p)).collect();
+            (owner, taken)
+        })
+        .await?;
+        self.owner = Some(owner);
+        taken
+    }
+}
+
+/// Takes one partition and checks that the log still has its positions.
+fn take_one(
+    store: &mut Store,
+    cluster: &Cluster,
+    source: &Source,
+    partition: i32,
+) -> Result<(Taken, Watermarks), SessionError> {
+    let before = watermarks(cluster, partition)?;
+    let taken = store.take(partition, before.map(|(low, _)| low))?;
+    if check(source, &taken, before).is_ok() {
+        return Ok((taken, before));
+    }
+    // The last owner may have gone on after the first look at the log.
+    let after = watermarks(cluster, partition)?;
+    check(source, &taken, after)?;
+    Ok((taken, after))
+}
+
+fn watermarks(cluster: &Cluster, partition: i32) -> Result<Watermarks, SessionError> {
+    let of = |metric| cluster.watermarks(metric, partition);
+    Ok([of(Metric::Recency)?, of(Metric::Frequency)?, of(Metric::Monetary)?])
+}
+
+/// Whether the log has what comes next, in each topic.
+fn check(source: &Source, taken: &Taken, watermarks: Watermarks) -> Result<(), SessionError> {
+    for metric in Metric::ALL {
+        let next = taken.progress[metric.index()].next();
+        let (low, high) = watermarks[metric.index()];
+        if !(low..=high).contains(&next) {
+            let (topic, partition) = (source.topic(metric).to_owned(), taken.partition);
+            return Err(SessionError::PositionGone { topic, metric, partition, next, log: low..high });
+        }
+    }
+    Ok(())
+}
+
+/// The partitions of which all three topics are ours.
+fn whole_partitions(assigned: &[(Metric, i32)]) -> Vec<i32> {
+    let of = |wanted: Metric| assigned.iter().filter(move |(metric, _)| *metric == wanted).map(|(_, p)| *p);
+    let both = |p: &i32| of(Metric::Frequency).any(|f| f == *p) && of(Metric::Monetary).any(|m| m == *p);
+    of(Metric::Recency).filter(both).collect()
+}
+
+/// `recency 3, frequency 3, monetary 0`: how many partitions each topic has.
+pub(super) fn counts(topics: TopicPartitions) -> String {
+    Metric::ALL.map(|metric| format!("{metric} {}", topics.counts[metric.index()])).join(", ")
+}
+
+/// The three offsets of a partition, in the order of the metrics.
+fn offsets(next: [i64; 3]) -> String {
+    next.map(|offset| offset.to_string()).join("/")
+}

@@ -1,0 +1,117 @@
+//! What a session waits for, asks, and tells while it waits.
+
+use super::assignment::counts;
+use super::{Session, SessionError};
+use crate::backoff::Steps;
+use crate::kafka::{KafkaError, TopicPartitions};
+use crate::message::Metric;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinError;
+
+/// A longer gap between two ticks means that the process stood still, not that it read so long.
+const LONGEST_TICK: Duration = Duration::from_millis(500);
+
+/// Pause between two questions while nothing is read.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What a broker said to a question.
+pub(super) enum Answer {
+    /// The high watermark of a topic, for [`crate::reader::pairing::Pairing::mark`].
+    Mark { partition: i32, metric: Metric, high: Option<i64> },
+    /// How many partitions the topics have.
+    Topics(Result<TopicPartitions, KafkaError>),
+}
+
+/// While nothing is read: when to ask for the reason, and when to tell it.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    asked: Instant,
+    tell: Steps,
+}
+
+impl Waiting {
+    pub(super) fn begun() -> Self {
+        Self { asked: Instant::now(), tell: Steps::begun() }
+    }
+}
+
+/// Counts the time in which the reader reads.
+#[derive(Debug)]
+pub(super) struct ReadingClock {
+    read: Duration,
+    last: Instant,
+}
+
+impl ReadingClock {
+    pub(super) fn start() -> Self {
+        Self { read: Duration::ZERO, last: Instant::now() }
+    }
+
+    /// The time since the last call was, or was not, spent reading.
+    pub(super) fn tick(&mut self, reading: bool) {
+        let passed = self.last.elapsed().min(LONGEST_TICK);
+        self.last = Instant::now();
+        if reading {
+            self.read += passed;
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.read
+    }
+}
+
+impl Session<'_> {
+    /// Asks for the high watermark of a topic.
+    pub(super) fn ask_mark(&mut self, partition: i32, metric: Metric) {
+        let cluster = Arc::clone(&self.cluster);
+        self.answers.spawn_blocking(move || {
+            let high = cluster.watermarks(metric, partition).ok().map(|(_, high)| high);
+            Answer::Mark { partition, metric, high }
+        });
+    }
+
+    /// While no partition is ours: asks for the reason, now and then.
+    pub(super) fn look_after_waiting(&mut self) {
+        let holds_some = self.pairing.partitions().next().is_some();
+        if holds_some || !self.answers.is_empty() || self.waiting.asked.elapsed() < ASK_AGAIN {
+            return;
+        }
+        self.waiting.asked = Instant::now();
+        let cluster = Arc::clone(&self.cluster);
+        self.answers.spawn_blocking(move || Answer::Topics(cluster.topic_partitions()));
+    }
+
+    pub(super) fn on_answer(&mut self, answer: Result<Answer, JoinError>) -> Result<(), SessionError> {
+        let answer = answer.map_err(|error| SessionError::Broken(format!("a thread failed: {error}")))?;
+        match answer {
+            Answer::Mark { partition, metric, high } => {
+                self.pairing.mark(partition, metric, high);
+                Ok(())
+            }
+            Answer::Topics(topics) => self.tell_waiting(topics),
+        }
+    }
+
+    /// Says why nothing is read, once per step.
+    fn tell_waiting(&mut self, topics: Result<TopicPartitions, KafkaError>) -> Result<(), SessionError> {
+        let why = match topics {
+            Err(KafkaError::Transient(what)) => format!("the brokers: {what}"),
+            Err(error) => return Err(error.into()),
+            Ok(topics) if topics.equal().is_some() && self.misfit => return Err(SessionError::Rejoin),
+            Ok(topics) if topics.equal().is_some() => {
+                "the group: it has assigned no partition (it has no more partitions than other readers?)"
+                    .into()
+            }
+            Ok(topics) if topics.counts.contains(&0) => {
+                format!("the topics, which must all exist; partitions: {}", counts(topics))
+            }
+            Ok(topics) => format!("the topics, whose partition counts must be equal: {}", counts(topics)),
+        };
+        if let Some(lasted) = self.waiting.tell.due() {
+            tracing::warn!(for_s = lasted.as_secs(), "waiting for {why}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,418 @@
+//! Postgres: the only file with queries.
+//!
+//! Owns what is stored, and the transaction that makes it exactly once. Does not decide what to store.
+//! Everything here blocks; the session calls it on threads made for that.
+//!
+//! The one idea: **rows, `batches`, dead letters and progress move in one transaction, which succeeds
+//! only under the epoch that owns the partition.** Whatever the reader remembers may be lost or wrong;
+//! what the tables say is enough to go on.
+
+mod error;
+mod rows;
+
+pub use error::StoreError;
+
+use crate::message::Metric;
+use crate::reader::pairing::{DeadLetter, Taken};
+use crate::reader::progress::Progress;
+use crate::reader::schema::{batches, dead_letters, progress, segments, sources};
+use crate::reader::score::{Rules, Scored};
+use chrono::{DateTime, Utc};
+use diesel::pg::{CopyFormat, Pg};
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use std::collections::BTreeSet;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// Held while migrating: Diesel takes no lock, and two readers may start at once. Any fixed number does.
+const MIGRATION_LOCK: i64 = 0x0052_464D_5354_524D;
+
+/// Rows per INSERT: Postgres allows 65 535 parameters in a statement.
+const INSERT_ROWS: usize = 1_000;
+
+/// Put into the connection string where it does not say otherwise. A peer that is gone without a word
+/// is noticed within half a minute.
+const CONNECTION_DEFAULTS: [(&str, &str); 6] = [
+    ("application_name", "rfm-reader"),
+    ("connect_timeout", "10"),
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "30000"),
+];
+
+/// A reader that froze inside a transaction keeps its locks for 5 s at most; who waits for them waits
+/// longer than that.
+const SESSION_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '10s'";
+
+/// Whose offsets a group's progress counts.
+#[derive(Clone, Debug, PartialEq, Eq, Insertable, Queryable)]
+#[diesel(table_name = sources)]
+pub struct Source {
+    /// `--group-id`
+    pub consumer_group: String,
+    /// What the brokers call their cluster.
+    pub cluster_id: String,
+    /// `--recency-topic`
+    pub recency_topic: String,
+    /// `--frequency-topic`
+    pub frequency_topic: String,
+    /// `--monetary-topic`
+    pub monetary_topic: String,
+}
+
+impl Source {
+    /// The topic of a metric.
+    pub fn topic(&self, metric: Metric) -> &str {
+        match metric {
+            Metric::Recency => &self.recency_topic,
+            Metric::Frequency => &self.frequency_topic,
+            Metric::Monetary => &self.monetary_topic,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let topics = Metric::ALL.map(|metric| format!("`{}`", self.topic(metric))).join(", ");
+        format!("the topics {topics} of cluster `{}`", self.cluster_id)
+    }
+}
+
+/// What one transaction stores of one partition.
+#[derive(Debug)]
+pub struct Part {
+    /// The partition number.
+    pub partition: i32,
+    /// The epoch under which it is owned.
+    pub epoch: i64,
+    /// Per topic, the lowest offset that is not settled once this is stored.
+    pub next: [i64; 3],
+    /// Batches to store.
+    pub batches: Vec<Scored>,
+    /// Messages to keep unscored.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+/// A connection to Postgres.
+pub struct Store {
+    connection: PgConnection,
+    source: Source,
+}
+
+impl Store {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] or [`StoreError::Refused`].
+    pub fn connect(database_url: &str, source: Source) -> Result<Self, StoreError> {
+        let mut connection = PgConnection::establish(&with_defaults(database_url))?;
+        diesel::connection::SimpleConnection::batch_execute(&mut connection, SESSION_SETTINGS)?;
+        Ok(Self { connection, source })
+    }
+
+    /// Brings the tables up to date; returns the migrations that were run.
+    ///
+    /// # Errors
+    /// Those of the statements; a migration that fails changes nothing.
+    pub fn migrate(&mut self) -> Result<Vec<String>, StoreError> {
+        diesel::sql_query("SELECT pg_advisory_lock($1)")
+            .bind::<BigInt, _>(MIGRATION_LOCK)
+            .execute(&mut self.connection)?;
+        let run = self.connection.run_pending_migrations(MIGRATIONS);
+        let run = run.map(|versions| versions.iter().map(ToString::to_string).collect());
+        let run = run.map_err(|error| match error.downcast::<diesel::result::Error>() {
+            Ok(error) => StoreError::from(*error),
+            Err(error) => StoreError::Statement(error),
+        })?;
+        diesel::sql_query("SELECT pg_advisory_unlock($1)")
+            .bind::<BigInt, _>(MIGRATION_LOCK)
+            .execute(&mut self.connection)?;
+        Ok(run)
+    }
+
+    /// Binds the group to its source, the first time; later, checks that it still is the same.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherSource`].
+    pub fn claim_source(&mut self) -> Result<(), StoreError> {
+        diesel::insert_into(sources::table)
+            .values(&self.source)
+            .on_conflict_do_nothing()
+            .execute(&mut self.connection)?;
+        let stored: Source = sources::table.find(&self.source.consumer_group).first(&mut self.connection)?;
+        if stored == self.source {
+            return Ok(());
+        }
+        let group = stored.consumer_group.clone();
+        let (stored, found) = (stored.describe(), self.source.describe());
+        Err(StoreError::OtherSource { group, stored, found })
+    }
+
+    /// Takes a partition: from here on, a commit under an older epoch fails. `beginning` is where its
+    /// topics begin, for a group that never had it.
+    ///
+    /// **The epoch is raised and committed before anything is read**: what an earlier owner still
+    /// commits, it commits before that, and so it is seen here.
+    ///
+    /// # Errors
+    /// Those of the statements.
+    pub fn take(&mut self, partition: i32, beginning: [i64; 3]) -> Result<Taken, StoreError> {
+        let [recency, frequency, monetary] = beginning;
+        let epoch = diesel::insert_into(progress::table)
+            .values((
+                progress::consumer_group.eq(&self.source.consumer_group),
+                progress::partition.eq(partition),
+                progress::epoch.eq(1),
+                progress::recency_next.eq(recency),
+                progress::frequency_next.eq(frequency),
+                progress::monetary_next.eq(monetary),
+            ))
+            .on_conflict((progress::consumer_group, progress::partition))
+            .do_update()
+            .set(progress::epoch.eq(progress::epoch + 1))
+            .returning(progress::epoch)
+            .get_result(&mut self.connection)?;
+
+        let next: (i64, i64, i64) = progress::table
+            .find((&self.source.consumer_group, partition))
+            .select((progress::recency_next, progress::frequency_next, progress::monetary_next))
+            .first(&mut self.connection)?;
+        let progress = [
+            self.progress(partition, Metric::Recency, next.0)?,
+            self.progress(partition, Metric::Frequency, next.1)?,
+            self.progress(partition, Metric::Monetary, next.2)?,
+        ];
+        Ok(Taken { partition, epoch, progress })
+    }
+
+    /// The progress of one topic: `next`, and what is settled at or above it, in either table, by the
+    /// topic's own offset.
+    fn progress(&mut self, partition: i32, metric: Metric, next: i64) -> Result<Progress, StoreError> {
+        let refused = dead_letters::table
+            .select(dead_letters::offset)
+            .filter(dead_letters::consumer_group.eq(&self.source.consumer_group))
+            .filter(dead_letters::topic.eq(self.source.topic(metric)))
+            .filter(dead_letters::partition.eq(partition))
+            .filter(dead_letters::offset.ge(next))
+            .load::<i64>(&mut self.connection)?;
+        let stored = batches::table
+            .select(offset_of(metric))
+            .filter(batches::consumer_group.eq(&self.source.consumer_group))
+            .filter(batches::partition.eq(partition))
+            .filter(offset_of(metric).ge(next))
+            .load::<i64>(&mut self.connection)?;
+        Ok(Progress::resume(next, refused.into_iter().chain(stored).collect::<BTreeSet<i64>>()))
+    }
+
+    /// Stores everything or nothing.
+    ///
+    /// COPY comes first and progress last, so a reader that freezes on the way holds no lock that its
+    /// successor needs.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if another reader owns one of the partitions. **After any error the outcome
+    /// is unknown and the connection is to be dropped**; the tables tell which it was.
+    pub fn commit(&mut self, rules: &Rules, parts: &[Part]) -> Result<(), StoreError> {
+        let source = &self.source;
+        self.connection.transaction(|connection| {
+            let scored: Vec<&Scored> = parts.iter().flat_map(|part| &part.batches).collect();
+            let ids = new_batch_ids(connection, scored.len())?;
+            if !scored.is_empty() {
+                copy_segments(connection, rules, &ids, &scored)?;
+            }
+            insert_batches(connection, rules, source, &ids, &scored)?;
+            insert_dead_letters(connection, source, parts)?;
+            parts.iter().try_for_each(|part| move_progress(connection, source, part))
+        })
+    }
+}
+
+/// The connection string with [`CONNECTION_DEFAULTS`] for what it leaves open.
+fn with_defaults(database_url: &str) -> String {
+    let mut url = database_url.to_owned();
+    let is_uri = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    for (name, value) in CONNECTION_DEFAULTS {
+        if url.contains(&format!("{name}=")) {
+            continue;
+        }
+        let separator = match (is_uri, url.contains('?')) {
+            (true, false) => '?',
+            (true, true) => '&',
+            (false, _) => ' ',
+        };
+        url.push_str(&format!("{separator}{name}={value}"));
+    }
+    url
+}
+
+/// The column of `batches` that holds the offset of a metric's message.
+fn offset_of(metric: Metric) -> Box<dyn BoxableExpression<batches::table, Pg, SqlType = BigInt>> {
+    match metric {
+        Metric::Recency => Box::new(batches::recency_offset),
+        Metric::Frequency => Box::new(batches::frequency_offset),
+        Metric::Monetary => Box::new(batches::monetary_offset),
+    }
+}
+
+fn new_batch_ids(connection: &mut PgConnection, count: usize) -> QueryResult<Vec<i64>> {
+    #[derive(QueryableByName)]
+    struct Id {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+    }
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let ids = diesel::sql_query("SELECT nextval('batches_id_seq') AS id FROM generate_series(1, $1)")
+        .bind::<BigInt, _>(count as i64)
+        .load::<Id>(connection)?;
+    Ok(ids.into_iter().map(|row| row.id).collect())
+}
+
+fn copy_segments(
+    connection: &mut PgConnection,
+    rules: &Rules,
+    ids: &[i64],
+    scored: &[&Scored],
+) -> QueryResult<usize> {
+    let rows = ids.iter().copied().zip(scored.iter().copied());
+    diesel::copy_from(segments::table)
+        .from_raw_data(segments::table, |out| {
+            rows::write(out, &rules.segments, rows.clone())
+                .map_err(|e| diesel::result::Error::SerializationError(e.into()))
+        })
+        .with_format(CopyFormat::Binary)
+        .execute(connection)
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = batches, check_for_backend(Pg))]
+struct BatchRow<'a> {
+    id: i64,
+    consumer_group: &'a str,
+    partition: i32,
+    recency_offset: i64,
+    frequency_offset: i64,
+    monetary_offset: i64,
+    batch_key: Option<String>,
+    population: Option<&'a str>,
+    as_of: DateTime<Utc>,
+    customers: i32,
+    ties: &'a str,
+    segment_map: &'a str,
+    recency_edges: &'a [f64],
+    frequency_edges: &'a [f64],
+    monetary_edges: &'a [f64],
+}
+
+fn insert_batches(
+    connection: &mut PgConnection,
+    rules: &Rules,
+    source: &Source,
+    ids: &[i64],
+    scored: &[&Scored],
+) -> QueryResult<()> {
+    let rows = ids.iter().zip(scored).map(|(&id, batch)| {
+        let [recency_offset, frequency_offset, monetary_offset] = batch.offsets;
+        let [recency, frequency, monetary] = &batch.cuts;
+        BatchRow {
+            id,
+            consumer_group: &source.consumer_group,
+            partition: batch.partition,
+            recency_offset,
+            frequency_offset,
+            monetary_offset,
+            batch_key: batch.key.as_deref().map(key_text),
+            population: batch.population.as_deref(),
+            as_of: batch.as_of,
+            // Bounded by `--max-customers`, which is an i32.
+            customers: batch.customers() as i32,
+            ties: rules.ties.name(),
+            segment_map: rules.segments.identity(),
+            recency_edges: &recency.edges,
+            frequency_edges: &frequency.edges,
+            monetary_edges: &monetary.edges,
+        }
+    });
+    let rows: Vec<BatchRow<'_>> = rows.collect();
+    rows.chunks(INSERT_ROWS)
+        .try_for_each(|rows| diesel::insert_into(batches::table).values(rows).execute(connection).map(drop))
+}
+
+/// A key as text: itself where Postgres can store it, else `\x` and its bytes in hex.
+fn key_text(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.contains('\0') => text.to_owned(),
+        _ => key.iter().fold(String::from("\\x"), |text, byte| text + &format!("{byte:02x}")),
+    }
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = dead_letters, check_for_backend(Pg))]
+struct DeadLetterRow<'a> {
+    consumer_group: &'a str,
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    reason: &'a str,
+    detail: &'a str,
+    produced_at: Option<DateTime<Utc>>,
+}
+
+fn insert_dead_letters(connection: &mut PgConnection, source: &Source, parts: &[Part]) -> QueryResult<()> {
+    let rows = parts.iter().flat_map(|part| &part.dead_letters).map(|letter| DeadLetterRow {
+        consumer_group: &source.consumer_group,
+        topic: source.topic(letter.message.metric),
+        partition: letter.message.partition,
+        offset: letter.message.offset,
+        key: letter.message.key.as_deref(),
+        value: letter.message.value.as_deref(),
+        reason: letter.problem.reason.name(),
+        detail: &letter.problem.detail,
+        produced_at: letter.message.timestamp.and_then(DateTime::from_timestamp_millis),
+    });
+    let rows: Vec<DeadLetterRow<'_>> = rows.collect();
+    rows.chunks(INSERT_ROWS).try_for_each(|rows| {
+        diesel::insert_into(dead_letters::table).values(rows).execute(connection).map(drop)
+    })
+}
+
+/// Moves the progress of a partition, if it is still ours.
+fn move_progress(connection: &mut PgConnection, source: &Source, part: &Part) -> Result<(), StoreError> {
+    let &Part { partition, epoch, next: [recency, frequency, monetary], .. } = part;
+    let owned = progress::table.find((&source.consumer_group, partition)).filter(progress::epoch.eq(epoch));
+    let moved = diesel::update(owned)
+        .set((
+            progress::recency_next.eq(recency),
+            progress::frequency_next.eq(frequency),
+            progress::monetary_next.eq(monetary),
+        ))
+        .execute(connection)?;
+    // The one line that makes a reader harmless which lost its partition without knowing it.
+    if moved == 1 { Ok(()) } else { Err(StoreError::Fenced { partition, epoch }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_shown_as_text_or_as_hex() {
+        assert_eq!(key_text("schlüssel".as_bytes()), "schlüssel");
+        assert_eq!(key_text(b""), "");
+        assert_eq!(key_text(b"a\0b"), "\\x610062");
+        assert_eq!(key_text(b"\xff\x00"), "\\xff00");
+    }
+
+    #[test]
+    fn connection_defaults_do_not_override() {
+        let url = with_defaults("postgres://u@h/d?connect_timeout=3");
+        assert!(url.starts_with("postgres://u@h/d?connect_timeout=3&application_name=rfm-reader&"), "{url}");
+        assert_eq!(url.matches("connect_timeout").count(), 1);
+        assert!(with_defaults("host=h dbname=d").starts_with("host=h dbname=d application_name=rfm-reader "));
+        assert!(with_defaults("postgres://h/d").starts_with("postgres://h/d?application_name="));
+    }
+}

@@ -1,0 +1,120 @@
+//! The rows of `segments` as Postgres's binary COPY wants them.
+//!
+//! Owns the bytes; source: PostgreSQL documentation, `COPY`, "Binary Format". All integers big-endian.
+//!
+//! The one idea: of a row only the four values and the row number are its own. Everything behind them
+//! (three scores, RF score, segment) is one of 125 tails, encoded once per commit.
+
+use crate::reader::score::{Scored, scores};
+use crate::reader::segment::SegmentMap;
+use std::io::{self, Write};
+
+/// Signature, flags, no header extension.
+const HEADER: [u8; 19] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// In place of a field count: the end.
+const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
+/// In place of a field's length: null.
+const NULL: [u8; 4] = (-1i32).to_be_bytes();
+/// The columns of `segments`.
+const FIELDS: [u8; 2] = 11i16.to_be_bytes();
+const LENGTH_8: [u8; 4] = 8i32.to_be_bytes();
+const LENGTH_4: [u8; 4] = 4i32.to_be_bytes();
+const LENGTH_2: [u8; 4] = 2i32.to_be_bytes();
+
+/// Bytes given to the connection at once: large enough that calls do not count, small enough that
+/// Postgres works on one chunk while the next is encoded.
+const CHUNK: usize = 64 * 1024;
+
+/// Writes the rows of `batches`, each with its id, as one COPY stream.
+///
+/// # Errors
+/// Those of `out`.
+pub(super) fn write<'a>(
+    out: &mut (impl Write + ?Sized),
+    segments: &SegmentMap,
+    batches: impl Iterator<Item = (i64, &'a Scored)>,
+) -> io::Result<()> {
+    let tails = tails(segments);
+    let mut chunk = Vec::with_capacity(CHUNK + 1024);
+    chunk.extend_from_slice(&HEADER);
+    for (id, batch) in batches {
+        let mut ids = batch.customer_ids.as_ref().map(|ids| ids.iter());
+        for row in 0..batch.customers() {
+            encode_row(&mut chunk, id, row, batch, &tails);
+            match ids.as_mut().and_then(Iterator::next) {
+                Some(customer_id) => encode_text(&mut chunk, customer_id),
+                None => chunk.extend_from_slice(&NULL),
+            }
+            if chunk.len() >= CHUNK {
+                out.write_all(&chunk)?;
+                chunk.clear();
+            }
+        }
+    }
+    chunk.extend_from_slice(&TRAILER);
+    out.write_all(&chunk)
+}
+
+/// All of a row but the customer id.
+fn encode_row(chunk: &mut Vec<u8>, id: i64, row: usize, batch: &Scored, tails: &[Vec<u8>]) {
+    chunk.extend_from_slice(&FIELDS);
+    chunk.extend_from_slice(&LENGTH_8);
+    chunk.extend_from_slice(&id.to_be_bytes());
+    for values in &batch.values {
+        chunk.extend_from_slice(&LENGTH_8);
+        chunk.extend_from_slice(&values[row].to_be_bytes());
+    }
+    chunk.extend_from_slice(&LENGTH_4);
+    // `--max-customers` is an i32, so every row number is one too.
+    chunk.extend_from_slice(&(row as i32).to_be_bytes());
+    let [recency, frequency, monetary] = &batch.cuts;
+    chunk.extend_from_slice(&tails[place([recency.codes[row], frequency.codes[row], monetary.codes[row]])]);
+}
+
+/// Where the tail of three codes stands in [`tails`].
+fn place([recency, frequency, monetary]: [u8; 3]) -> usize {
+    usize::from(recency) * 25 + usize::from(frequency) * 5 + usize::from(monetary)
+}
+
+/// Per combination of codes, the fields from `recency_score` to `segment`.
+fn tails(segments: &SegmentMap) -> Vec<Vec<u8>> {
+    let codes = (0..5).flat_map(|r| (0..5).flat_map(move |f| (0..5).map(move |m| [r, f, m])));
+    codes.map(|codes| tail(scores(codes), segments)).collect()
+}
+
+fn tail(scores: [u8; 3], segments: &SegmentMap) -> Vec<u8> {
+    let mut tail = Vec::new();
+    for score in scores {
+        tail.extend_from_slice(&LENGTH_2);
+        tail.extend_from_slice(&i16::from(score).to_be_bytes());
+    }
+    let [recency, frequency, _] = scores;
+    encode_text(&mut tail, &format!("{recency}{frequency}"));
+    encode_text(&mut tail, segments.segment(recency, frequency));
+    tail
+}
+
+fn encode_text(chunk: &mut Vec<u8>, text: &str) {
+    // A text longer than i32 cannot come out of a Kafka message, which is shorter.
+    chunk.extend_from_slice(&(text.len() as i32).to_be_bytes());
+    chunk.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_combination_of_codes_has_its_own_place() {
+        let tails = tails(&SegmentMap::built_in().unwrap());
+        assert_eq!(tails.len(), 125);
+        for r in 0..5 {
+            for f in 0..5 {
+                for m in 0..5 {
+                    let expected = tail(scores([r, f, m]), &SegmentMap::built_in().unwrap());
+                    assert_eq!(tails[place([r, f, m])], expected);
+                }
+            }
+        }
+    }
+}
