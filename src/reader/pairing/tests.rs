@@ -1,1 +1,243 @@
+use super::*;
+use crate::message::Reason;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
 
+const TIMEOUT: Duration = Duration::from_secs(20);
+const LATER: Duration = Duration::from_secs(100);
+
+fn held(alone: bool) -> Pairing {
+    let mut pairing = Pairing::new(TIMEOUT);
+    pairing.take(Taken { partition: 0, epoch: 1, progress: Default::default() }, alone);
+    pairing
+}
+
+fn message(metric: Metric, offset: i64, key: Option<&str>, timestamp: i64) -> Message {
+    let key = key.map(|key| key.as_bytes().to_vec());
+    Message { metric, partition: 0, offset, timestamp: Some(timestamp), key, value: None }
+}
+
+fn keyed(metric: Metric, offset: i64, key: &str) -> Message {
+    message(metric, offset, Some(key), 0)
+}
+
+/// The offsets of the batches that became whole.
+fn batches(pairing: &mut Pairing) -> Vec<[i64; 3]> {
+    pairing.take_batches().iter().map(|batch| batch.messages.each_ref().map(|m| m.offset)).collect()
+}
+
+/// Metric, offset and reason of the messages given up.
+fn given_up(pairing: &mut Pairing) -> Vec<(Metric, i64, Reason)> {
+    let letters = pairing.take_dead_letters();
+    letters.iter().map(|(_, l)| (l.message.metric, l.message.offset, l.problem.reason)).collect()
+}
+
+/// Answers every question for a high watermark with the topic's position: everything was read.
+fn read_to_the_end(pairing: &mut Pairing, now: Duration) {
+    for (partition, metric) in pairing.ask_marks(now) {
+        let position = pairing.lanes[&partition].progress[metric.index()].position();
+        pairing.mark(partition, metric, Some(position));
+    }
+}
+
+use Metric::{Frequency, Monetary, Recency};
+
+#[test]
+fn a_batch_is_whole_when_its_third_message_comes() {
+    let mut pairing = held(false);
+    pairing.push(keyed(Monetary, 5, "a"), Duration::ZERO);
+    pairing.push(keyed(Recency, 7, "a"), Duration::ZERO);
+    assert!(batches(&mut pairing).is_empty());
+    pairing.push(keyed(Frequency, 9, "a"), Duration::ZERO);
+    assert_eq!(batches(&mut pairing), [[7, 9, 5]]);
+    assert_eq!(pairing.progress(0), Some([7, 9, 5]), "read, but not settled");
+}
+
+#[test]
+fn a_key_used_again_pairs_first_in_first_out() {
+    let mut pairing = held(false);
+    for (metric, offset) in
+        [(Recency, 0), (Recency, 1), (Monetary, 0), (Frequency, 0), (Frequency, 1), (Monetary, 1)]
+    {
+        pairing.push(keyed(metric, offset, "a"), Duration::ZERO);
+    }
+    assert_eq!(batches(&mut pairing), [[0, 0, 0], [1, 1, 1]]);
+}
+
+#[test]
+fn an_empty_key_and_no_key_are_different_keys() {
+    let mut pairing = held(true);
+    pairing.push(keyed(Recency, 0, ""), Duration::ZERO);
+    pairing.push(message(Frequency, 0, None, 0), Duration::ZERO);
+    pairing.push(keyed(Monetary, 0, ""), Duration::ZERO);
+    assert!(batches(&mut pairing).is_empty());
+    pairing.push(keyed(Frequency, 1, ""), Duration::ZERO);
+    assert_eq!(batches(&mut pairing), [[0, 1, 0]]);
+}
+
+#[test]
+fn without_a_key_several_partitions_are_refused() {
+    let mut pairing = held(false);
+    assert!(pairing.push(message(Recency, 3, None, 0), Duration::ZERO), "it is to be settled");
+    assert_eq!(given_up(&mut pairing), [(Recency, 3, Reason::NoKey)]);
+}
+
+#[test]
+fn without_a_key_messages_far_apart_do_not_pair() {
+    let mut pairing = held(true);
+    // A recency message whose partners were lost, then a whole batch a minute later.
+    pairing.push(message(Recency, 0, None, 0), Duration::ZERO);
+    for (metric, offset) in [(Recency, 1), (Frequency, 0), (Monetary, 0)] {
+        pairing.push(message(metric, offset, None, 60_000), Duration::ZERO);
+    }
+    assert_eq!(given_up(&mut pairing), [(Recency, 0, Reason::Unpaired)]);
+    assert_eq!(batches(&mut pairing), [[1, 0, 0]]);
+}
+
+#[test]
+fn without_a_key_messages_exactly_the_timeout_apart_pair() {
+    let mut pairing = held(true);
+    for (metric, time) in [(Recency, 0), (Frequency, 20_000), (Monetary, 10_000)] {
+        pairing.push(message(metric, 0, None, time), Duration::ZERO);
+    }
+    assert_eq!(batches(&mut pairing), [[0, 0, 0]]);
+}
+
+#[test]
+fn a_message_is_given_up_only_when_its_partners_are_known_to_be_missing() {
+    let mut pairing = held(false);
+    pairing.push(keyed(Recency, 0, "a"), Duration::ZERO);
+    pairing.push(keyed(Frequency, 0, "a"), Duration::ZERO);
+
+    assert!(pairing.ask_marks(TIMEOUT - Duration::from_millis(1)).is_empty(), "not overdue yet");
+    let asked = pairing.ask_marks(TIMEOUT);
+    assert!(asked.contains(&(0, Monetary)));
+    assert!(pairing.ask_marks(LATER).is_empty(), "asked once");
+    for (partition, metric) in asked {
+        pairing.mark(partition, metric, Some(if metric == Monetary { 10 } else { 1 }));
+    }
+    pairing.expire(LATER);
+    assert!(given_up(&mut pairing).is_empty(), "monetary has ten messages and none was read");
+
+    pairing.read_up_to(0, Monetary, 9);
+    pairing.expire(LATER);
+    assert!(given_up(&mut pairing).is_empty(), "one message below the mark is left");
+
+    pairing.read_up_to(0, Monetary, 10);
+    pairing.expire(LATER);
+    assert_eq!(given_up(&mut pairing), [(Recency, 0, Reason::Unpaired), (Frequency, 0, Reason::Unpaired)]);
+}
+
+#[test]
+fn a_mark_asked_before_a_message_was_due_does_not_count_for_it() {
+    let mut pairing = held(false);
+    pairing.push(keyed(Recency, 0, "a"), Duration::ZERO);
+    read_to_the_end(&mut pairing, TIMEOUT);
+    pairing.push(keyed(Recency, 1, "b"), Duration::from_secs(1));
+    pairing.expire(LATER);
+    assert_eq!(given_up(&mut pairing), [(Recency, 0, Reason::Unpaired)]);
+    read_to_the_end(&mut pairing, LATER);
+    pairing.expire(LATER);
+    assert_eq!(given_up(&mut pairing), [(Recency, 1, Reason::Unpaired)]);
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_asked_again() {
+    let mut pairing = held(false);
+    pairing.push(keyed(Recency, 0, "a"), Duration::ZERO);
+    for (partition, metric) in pairing.ask_marks(LATER) {
+        pairing.mark(partition, metric, None);
+    }
+    pairing.expire(LATER);
+    assert!(given_up(&mut pairing).is_empty());
+    assert_eq!(pairing.ask_marks(LATER).len(), 3);
+}
+
+#[test]
+fn a_partner_that_comes_late_but_before_the_mark_is_paired() {
+    let mut pairing = held(false);
+    pairing.push(keyed(Recency, 0, "a"), Duration::ZERO);
+    pairing.push(keyed(Frequency, 0, "a"), Duration::ZERO);
+    for (partition, metric) in pairing.ask_marks(TIMEOUT) {
+        pairing.mark(partition, metric, Some(5));
+    }
+    pairing.push(keyed(Monetary, 4, "a"), LATER);
+    pairing.expire(LATER);
+    assert_eq!(batches(&mut pairing), [[0, 0, 4]]);
+    assert!(given_up(&mut pairing).is_empty());
+}
+
+#[test]
+fn what_is_settled_or_not_held_is_dropped() {
+    let mut pairing = Pairing::new(TIMEOUT);
+    assert!(!pairing.push(keyed(Recency, 0, "a"), Duration::ZERO), "no partition is held");
+    let settled = Progress::resume(3, BTreeSet::from([5]));
+    let progress = [settled, Progress::default(), Progress::default()];
+    pairing.take(Taken { partition: 0, epoch: 2, progress }, false);
+    assert!(!pairing.push(keyed(Recency, 2, "a"), Duration::ZERO), "below progress");
+    assert!(!pairing.push(keyed(Recency, 5, "a"), Duration::ZERO), "settled above progress");
+    assert!(pairing.push(keyed(Recency, 6, "a"), Duration::ZERO));
+}
+
+#[test]
+fn the_oldest_message_makes_room() {
+    let mut pairing = held(false);
+    pairing.push(keyed(Recency, 0, "a"), Duration::ZERO);
+    pairing.push(keyed(Frequency, 0, "b"), Duration::from_secs(1));
+    assert_eq!(pairing.oldest_lacks(), Some((0, vec![Frequency, Monetary])));
+    assert!(pairing.evict_oldest());
+    assert_eq!(given_up(&mut pairing), [(Recency, 0, Reason::Unpaired)]);
+    assert_eq!(pairing.oldest_lacks(), Some((0, vec![Recency, Monetary])));
+    assert!(pairing.evict_oldest());
+    assert!(!pairing.evict_oldest(), "nothing waits any more");
+}
+
+/// Messages of `keys` batches, some keys lost in a topic: per topic, the keys in order.
+fn topics() -> impl Strategy<Value = [Vec<u8>; 3]> {
+    let topic = prop::collection::vec(0u8..12, 0..25);
+    [topic.clone(), topic.clone(), topic]
+}
+
+/// All batches and all messages given up, whatever the order in which the topics are read.
+fn read_in_order(topics: &[Vec<u8>; 3], order: &[u8]) -> (BTreeSet<[i64; 3]>, BTreeSet<(Metric, i64)>) {
+    let mut pairing = held(false);
+    let mut next = [0usize; 3];
+    let rest = [0u8, 1, 2].iter().cycle().copied().take(3 * 25);
+    for topic in order.iter().copied().chain(rest) {
+        let (metric, at) = (Metric::ALL[usize::from(topic)], next[usize::from(topic)]);
+        if let Some(key) = topics[usize::from(topic)].get(at) {
+            pairing.push(keyed(metric, at as i64, &key.to_string()), Duration::ZERO);
+            next[usize::from(topic)] += 1;
+        }
+    }
+    // Each round gives up the heads of the keys; those behind them are heads in the next.
+    while pairing.oldest_lacks().is_some() {
+        read_to_the_end(&mut pairing, LATER);
+        pairing.expire(LATER);
+    }
+    let lost = given_up(&mut pairing).into_iter().map(|(metric, offset, _)| (metric, offset)).collect();
+    (batches(&mut pairing).into_iter().collect(), lost)
+}
+
+proptest! {
+    #[test]
+    fn any_interleaving_gives_the_same_batches(
+        topics in topics(), one in prop::collection::vec(0u8..3, 0..75), two in prop::collection::vec(0u8..3, 0..75),
+    ) {
+        prop_assert_eq!(read_in_order(&topics, &one), read_in_order(&topics, &two));
+    }
+
+    #[test]
+    fn every_message_is_in_one_batch_or_given_up(topics in topics(), order in prop::collection::vec(0u8..3, 0..75)) {
+        let (batches, lost) = read_in_order(&topics, &order);
+        let mut seen = lost.clone();
+        for batch in &batches {
+            let keys: BTreeSet<u8> = batch.iter().zip(&topics).map(|(&at, topic)| topic[at as usize]).collect();
+            prop_assert_eq!(keys.len(), 1, "a batch has one key");
+            for (metric, &offset) in Metric::ALL.iter().zip(batch) {
+                prop_assert!(seen.insert((*metric, offset)), "in two places");
+            }
+        }
+        prop_assert_eq!(seen.len(), topics.iter().map(Vec::len).sum::<usize>());
+    }
+}
