@@ -1,0 +1,97 @@
+//! Kafka by hand: topics, and messages that no producer of ours would send.
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+fn config(kafka: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka).set("message.max.bytes", "100000000");
+    config
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn admin(kafka: &str) -> AdminClient<DefaultClientContext> {
+    config(kafka).create().unwrap()
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
+}
+
+pub fn create_topics(kafka: &str, topics: &[String], partitions: i32) {
+    block_on(async {
+        let admin = admin(kafka);
+        let new = topics.iter().map(|topic| NewTopic::new(topic, partitions, TopicReplication::Fixed(1)));
+        let new: Vec<NewTopic> = new.collect();
+        for created in admin.create_topics(&new, &options()).await.unwrap() {
+            created.unwrap();
+        }
+    });
+}
+
+pub fn add_partitions(kafka: &str, topic: &str, count: usize) {
+    block_on(async {
+        let admin = admin(kafka);
+        for created in admin.create_partitions(&[NewPartitions::new(topic, count)], &options()).await.unwrap()
+        {
+            created.unwrap();
+        }
+    });
+}
+
+/// Deletes what stands below `offset`, as retention would.
+pub fn delete_records(kafka: &str, topic: &str, partition: i32, offset: i64) {
+    block_on(async {
+        let admin = admin(kafka);
+        let mut list = rdkafka::TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, rdkafka::Offset::Offset(offset)).unwrap();
+        admin.delete_records(&list, &options()).await.unwrap();
+    });
+}
+
+/// A producer without transactions.
+pub struct Plain(ThreadedProducer<DefaultProducerContext>);
+
+impl Plain {
+    pub fn new(kafka: &str) -> Self {
+        Self(config(kafka).create().unwrap())
+    }
+
+    pub fn transactional(kafka: &str, id: &str) -> Self {
+        let producer = Self(config(kafka).set("transactional.id", id).create().unwrap());
+        producer.0.init_transactions(TIMEOUT).unwrap();
+        producer
+    }
+
+    pub fn begin(&self) {
+        self.0.begin_transaction().unwrap();
+    }
+
+    pub fn commit(&self) {
+        self.0.commit_transaction(TIMEOUT).unwrap();
+    }
+
+    pub fn abort(&self) {
+        self.0.abort_transaction(TIMEOUT).unwrap();
+    }
+
+    pub fn send(&self, topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
+        record.key = key;
+        record.payload = value;
+        self.0.send(record).map_err(|(error, _)| error).unwrap();
+    }
+
+    /// Waits until everything has arrived.
+    pub fn flush(&self) {
+        self.0.flush(TIMEOUT).unwrap();
+    }
+}

@@ -1,0 +1,14 @@
+//! End to end: the real binaries, a real Kafka, a real Postgres, as a user runs them.
+//!
+//! `scripts/test e2e` starts the servers and says where they are (`RFM_TEST_KAFKA`, `RFM_TEST_POSTGRES`);
+//! each test has topics and a database of its own. What is stored is judged by `tests/python/verify.py`,
+//! which reads the topics and computes with pandas.
+
+mod batches;
+mod crashes;
+mod dead_letters;
+mod kafka;
+mod outages;
+mod recovery;
+mod startup;
+mod world;

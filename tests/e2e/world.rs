@@ -1,0 +1,303 @@
+//! What a test needs of the world: servers, topics, a database, the two programs, the judge.
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Everything that is waited for comes within this time or never. A fresh broker takes seconds for the
+/// first member of its first group.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn server(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: run these tests with `scripts/test e2e [NAME]`"))
+}
+
+/// The broker that all tests share.
+pub fn shared_kafka() -> String {
+    server("RFM_TEST_KAFKA")
+}
+
+/// The Postgres that all tests share; as the URL of its database `rfm`.
+pub fn shared_postgres() -> String {
+    server("RFM_TEST_POSTGRES")
+}
+
+/// Waits until `condition` gives something.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Topics, a database and a consumer group that no other test has.
+pub struct World {
+    pub name: String,
+    pub kafka: String,
+    pub database_url: String,
+    pub topics: [String; 3],
+    pub partitions: i32,
+}
+
+impl World {
+    /// On the shared servers, with topics of so many partitions.
+    pub fn new(name: &str, partitions: i32) -> Self {
+        let world = Self::without_topics(name, &shared_kafka(), partitions);
+        crate::kafka::create_topics(&world.kafka, &world.topics, partitions);
+        world
+    }
+
+    /// On a broker of one's own, perhaps one that does not run yet.
+    pub fn without_topics(name: &str, kafka: &str, partitions: i32) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let unique = format!("{name}_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let database_url = shared_postgres().replace("/rfm", &format!("/{unique}"));
+        let mut admin = connect(&shared_postgres());
+        admin.batch_execute(&format!("CREATE DATABASE {unique}")).unwrap();
+        let topics = ["recency", "frequency", "monetary"].map(|metric| format!("{unique}.{metric}"));
+        Self { name: unique, kafka: kafka.to_owned(), database_url, topics, partitions }
+    }
+
+    fn topic_flags(&self) -> Vec<String> {
+        let flags = ["--recency-topic", "--frequency-topic", "--monetary-topic"];
+        flags.iter().zip(&self.topics).flat_map(|(flag, topic)| [(*flag).to_owned(), topic.clone()]).collect()
+    }
+
+    /// The reader, with a session timeout that does not make a killed one be waited for.
+    pub fn reader(&self, flags: &[&str]) -> Daemon {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reader"));
+        command.args(["--bootstrap-servers", &self.kafka, "--database-url", &self.database_url]);
+        command.args(["--group-id", &self.name]).args(self.topic_flags());
+        command.args([
+            "--kafka-property",
+            "session.timeout.ms=1500",
+            "--kafka-property",
+            "heartbeat.interval.ms=300",
+        ]);
+        Daemon::start(command.args(flags))
+    }
+
+    pub fn producer(&self, flags: &[&str]) -> Daemon {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_producer"));
+        command.args(["--bootstrap-servers", &self.kafka, "--transactional-id", &self.name]);
+        command.args(self.topic_flags()).args(["--partitions", &self.partitions.to_string()]);
+        Daemon::start(command.args(flags))
+    }
+
+    /// Sends batches and waits until they are sent.
+    pub fn produce(&self, flags: &[&str]) {
+        self.producer(flags).succeeds();
+    }
+
+    /// Runs a reader until it has caught up.
+    pub fn catch_up(&self, flags: &[&str]) -> Daemon {
+        let mut reader = self.reader(&[&["--until-caught-up"], flags].concat());
+        reader.succeeds();
+        reader
+    }
+
+    pub fn connect(&self) -> PgConnection {
+        connect(&self.database_url)
+    }
+
+    /// A number from the database; `None` before the tables exist.
+    pub fn number(&self, query: &str) -> Option<i64> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            n: i64,
+        }
+        let row = diesel::sql_query(format!("SELECT ({query})::bigint AS n"))
+            .get_result::<Row>(&mut self.connect());
+        row.ok().map(|row| row.n)
+    }
+
+    /// Waits until so many batches are stored.
+    pub fn wait_for_batches(&self, count: i64) {
+        wait_for(&format!("{count} batches"), || {
+            (self.number("SELECT count(*) FROM batches") >= Some(count)).then_some(())
+        });
+    }
+
+    /// Has everything recomputed from the topics, and compares. Returns what the judge says.
+    pub fn verify(&self, flags: &[&str]) -> String {
+        let python = repository().join("target/python/bin/python");
+        let output = Command::new(python)
+            .arg(repository().join("tests/python/verify.py"))
+            .args(["--bootstrap-servers", &self.kafka, "--database-url", &self.database_url])
+            .args(["--group-id", &self.name, "--topics"])
+            .args(&self.topics)
+            .args(flags)
+            .output()
+            .expect("target/python exists: scripts/test makes it");
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "the judge found differences: {said}");
+        eprintln!("{}: {}", self.name, said.trim());
+        said
+    }
+}
+
+/// Connects, waiting for a server that is just starting.
+pub fn connect(url: &str) -> PgConnection {
+    wait_for("Postgres", || PgConnection::establish(url).ok())
+}
+
+/// A program that runs. It is killed when the test is done with it.
+pub struct Daemon {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Daemon {
+    pub fn start(command: &mut Command) -> Self {
+        // Nothing of the caller's may lead it elsewhere.
+        for variable in ["DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "RUST_LOG", "KAFKA_PROPERTIES"] {
+            command.env_remove(variable);
+        }
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&lines));
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                sink.lock().unwrap().push(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    pub fn wait_until_it_says(&self, words: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.said().contains(words) {
+            assert!(Instant::now() < deadline, "waited for `{words}`; it said:\n{}", self.said());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Its exit code, once it ends by itself.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE * 2;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                // The reader of stderr is a moment behind.
+                thread::sleep(Duration::from_millis(50));
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "it does not end; it said:\n{}", self.said());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn succeeds(&mut self) {
+        assert_eq!(self.exit_code(), Some(0), "it said:\n{}", self.said());
+    }
+
+    /// Fails with this exit code and these words, once, and a hint.
+    pub fn fails(&mut self, code: i32, words: &str) {
+        assert_eq!(self.exit_code(), Some(code), "it said:\n{}", self.said());
+        let said = self.said();
+        assert!(said.contains(words), "expected `{words}`; it said:\n{said}");
+        assert_eq!(said.matches("error: ").count(), 1, "one error:\n{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    pub fn kill_9(&mut self) -> ExitStatus {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap()
+    }
+
+    /// Asks it to stop and waits until it did; returns how long that took.
+    pub fn stop(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.signal("TERM");
+        self.succeeds();
+        begun.elapsed()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server of one's own, started and stopped by a script of the repository; gone with the test.
+pub struct Server {
+    script: PathBuf,
+    directory: tempfile::TempDir,
+    pub address: String,
+}
+
+impl Server {
+    pub fn kafka() -> Self {
+        Self::start("scripts/kafka")
+    }
+
+    pub fn postgres() -> Self {
+        Self::start("scripts/postgres")
+    }
+
+    fn start(script: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut server = Self { script: repository().join(script), directory, address: String::new() };
+        server.address = server.run("start");
+        server
+    }
+
+    /// `start`, `stop` or `kill`. It comes back at the same address.
+    pub fn run(&self, what: &str) -> String {
+        let output = Command::new(&self.script).arg(what).arg(self.directory.path()).output().unwrap();
+        assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let what = if self.script.ends_with("postgres") { "destroy" } else { "kill" };
+        let _ = Command::new(&self.script).arg(what).arg(self.directory.path()).output();
+    }
+}
+
+/// Random numbers that can be had again: every run prints its seed; `RFM_TEST_SEED` repeats it.
+pub fn random(test: &str) -> rand_chacha::ChaCha8Rng {
+    use rand::SeedableRng;
+    let seed = std::env::var("RFM_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(rand::random::<u64>);
+    eprintln!("{test}: RFM_TEST_SEED={seed}");
+    rand_chacha::ChaCha8Rng::seed_from_u64(seed)
+}
