@@ -5,6 +5,8 @@
 //! address on stdout, and runs until it is told to stop. It keeps a few MiB per partition and knows
 //! nothing of committed and uncommitted messages: it is no broker for real data.
 
+#![allow(clippy::print_stdout, reason = "the address is this program's answer")]
+
 use rdkafka::mocking::MockCluster;
 use std::error::Error;
 use tokio::signal::unix::{SignalKind, signal};

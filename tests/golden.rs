@@ -1,5 +1,7 @@
 //! Every answer of real pandas, to the bit. The files and the script that made them: `tests/golden/`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use rfm_stream::reader::quintile::{CutError, Ties, cut, edges};
 use rfm_stream::reader::score::scores;
 use rfm_stream::reader::segment::SegmentMap;

@@ -2,18 +2,18 @@
 //!
 //! Owns `--buffer-bytes`. Pure.
 //!
-//! The one idea: below half of the budget everything is read. Above it only what the oldest waiting
-//! message lacks is read, so that the reader frees memory rather than fill it. **The part above half
-//! always has room for a whole batch of the largest size seen**: a batch can be completed however small
-//! the budget, and memory stays below the budget plus one such batch.
+//! The one idea: below half of the budget everything is read. Above it only topics that are *behind* are
+//! read: those of which little waits for partners, so that reading completes batches rather than fill
+//! memory. **A topic of which nothing waits is always behind**, so a batch can be completed however small
+//! the budget is; memory stays below the budget plus one batch of the largest size seen.
 
 /// What may be read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// Every topic of every partition.
     All,
-    /// Only the topics that the oldest waiting message lacks.
-    OldestOnly,
+    /// Only topics that are behind: [`Budget::is_behind`].
+    Behind,
     /// Nothing, until something is settled.
     Nothing,
 }
@@ -49,21 +49,23 @@ impl Budget {
         self.held = 0;
     }
 
-    /// Whether the budget is used up, room for the last batch included.
-    pub fn is_full(&self) -> bool {
-        self.held >= self.half() + (self.limit / 2).max(3 * self.largest)
-    }
-
-    /// What may be read now. Once restricted, reading opens again only below 3/8 of the budget: pausing
-    /// a topic throws away what was fetched of it, so it should not happen with every message.
+    /// What may be read now. Once restricted, reading opens again only below a quarter of the budget:
+    /// pausing a topic throws away what was fetched of it, so it should not happen with every message.
     pub fn reading(&mut self) -> Reading {
-        let bound = if self.restricted { self.half() / 4 * 3 } else { self.half() };
+        let bound = if self.restricted { self.limit / 4 } else { self.half() };
         self.restricted = self.held > bound;
-        match (self.restricted, self.is_full()) {
+        match (self.restricted, self.held >= self.limit + 3 * self.largest) {
             (false, _) => Reading::All,
-            (true, false) => Reading::OldestOnly,
+            (true, false) => Reading::Behind,
             (true, true) => Reading::Nothing,
         }
+    }
+
+    /// Whether a topic of which `waiting` bytes wait for partners is behind, with so many partitions held.
+    /// The partition of the oldest waiting message has room for one more message at least.
+    pub fn is_behind(&self, waiting: usize, partitions: usize, of_oldest: bool) -> bool {
+        let share = self.half() / (3 * partitions.max(1));
+        waiting < if of_oldest { share.max(self.largest) } else { share }
     }
 
     fn half(&self) -> usize {
@@ -78,31 +80,38 @@ mod tests {
     #[test]
     fn reading_narrows_as_memory_fills_and_widens_later() {
         let mut budget = Budget::new(800);
-        budget.hold(100);
-        budget.hold(100);
-        budget.hold(100);
-        budget.hold(100);
+        (0..4).for_each(|_| budget.hold(100));
         assert_eq!(budget.reading(), Reading::All);
         budget.hold(100);
-        assert_eq!(budget.reading(), Reading::OldestOnly);
-        budget.release(150);
-        assert_eq!(budget.reading(), Reading::OldestOnly, "350 is above 3/8");
+        assert_eq!(budget.reading(), Reading::Behind);
+        budget.release(250);
+        assert_eq!(budget.reading(), Reading::Behind, "250 is above a quarter");
         budget.release(50);
         assert_eq!(budget.reading(), Reading::All);
-        (0..5).for_each(|_| budget.hold(100));
-        assert_eq!((budget.reading(), budget.is_full()), (Reading::Nothing, true));
+        (0..9).for_each(|_| budget.hold(100));
+        assert_eq!(budget.reading(), Reading::Nothing, "1100 is the budget and one batch");
         budget.release_all();
         assert_eq!(budget.reading(), Reading::All);
     }
 
     #[test]
+    fn a_topic_is_behind_while_little_of_it_waits() {
+        let mut budget = Budget::new(600);
+        budget.hold(80);
+        assert!(budget.is_behind(99, 1, false) && !budget.is_behind(100, 1, false));
+        assert!(budget.is_behind(49, 2, false) && !budget.is_behind(50, 2, false));
+        assert!(budget.is_behind(79, 2, true) && !budget.is_behind(80, 2, true));
+    }
+
+    #[test]
     fn a_batch_larger_than_the_budget_can_be_completed() {
         let mut budget = Budget::new(10);
+        for _ in 0..2 {
+            budget.hold(1000);
+            assert_eq!(budget.reading(), Reading::Behind);
+            assert!(budget.is_behind(0, 3, true), "the topics that lack the key are read");
+        }
         budget.hold(1000);
-        assert_eq!(budget.reading(), Reading::OldestOnly);
-        budget.hold(1000);
-        assert_eq!(budget.reading(), Reading::OldestOnly);
-        budget.hold(1000);
-        assert!(!budget.is_full());
+        assert_eq!(budget.reading(), Reading::Behind, "the batch is whole");
     }
 }

@@ -156,6 +156,11 @@ impl Pairing {
         Some((partition, self.lanes.get(&partition)?.oldest_lacks()))
     }
 
+    /// Per topic of `partition`, the weight of the messages that wait for partners.
+    pub fn waiting_bytes(&self, partition: i32) -> [usize; 3] {
+        self.lanes.get(&partition).map_or([0; 3], |lane| lane.waiting_bytes)
+    }
+
     /// The batches that became whole since the last call.
     pub fn take_batches(&mut self) -> Vec<Batch> {
         std::mem::take(&mut self.batches)

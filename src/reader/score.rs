@@ -61,7 +61,7 @@ pub fn scores([recency, frequency, monetary]: [u8; 3]) -> [u8; 3] {
 ///
 /// # Errors
 /// The three messages as dead letters of one and the same reason.
-pub fn score(rules: &Rules, batch: Batch) -> Result<Scored, [DeadLetter; 3]> {
+pub fn score(rules: &Rules, batch: Batch) -> Result<Scored, Vec<DeadLetter>> {
     let [recency, ..] = &batch.messages;
     let (partition, key) = (recency.partition, recency.key.clone());
     let offsets = batch.messages.each_ref().map(|message| message.offset);
@@ -69,7 +69,10 @@ pub fn score(rules: &Rules, batch: Batch) -> Result<Scored, [DeadLetter; 3]> {
         Ok(Content { values, cuts, customer_ids, as_of, population }) => {
             Ok(Scored { partition, offsets, key, population, as_of, values, cuts, customer_ids })
         }
-        Err(problem) => Err(batch.messages.map(|message| DeadLetter { message, problem: problem.clone() })),
+        Err(problem) => {
+            let letter = |message| DeadLetter { message, problem: problem.clone() };
+            Err(batch.messages.into_iter().map(letter).collect())
+        }
     }
 }
 

@@ -50,6 +50,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 struct Stored {
     next: [i64; 3],
     at: Instant,
+    /// The high watermarks when the partition was taken.
+    high: [i64; 3],
 }
 
 /// See the module.
@@ -175,7 +177,8 @@ impl<'a> Session<'a> {
     async fn on_events(&mut self, event: Event) -> Result<(), SessionError> {
         self.on_event(event).await?;
         for _ in 0..MESSAGES_AT_ONCE {
-            if self.budget.is_full() {
+            // Near the limit, what may be read is looked at after every message.
+            if self.budget.reading() != Reading::All {
                 break;
             }
             let Some(event) = self.consumer.next_ready() else { break };
@@ -248,35 +251,47 @@ impl<'a> Session<'a> {
     /// Pauses and resumes topics as the memory budget wants it.
     fn control_reading(&mut self) -> Result<(), SessionError> {
         let reading = self.budget.reading();
-        // Nothing can pair and nothing is under way: room is made, or the reader would stall for ever.
-        if reading == Reading::Nothing && self.pipeline.is_empty() && self.pairing.evict_oldest() {
-            self.pipeline.collect(&mut self.pairing);
-            self.pipeline.start(&mut self.pairing, self.suspicion);
-        }
         if reading == Reading::All && self.paused.is_empty() {
             return Ok(());
         }
-        let open: BTreeSet<(Metric, i32)> = match (reading, self.pairing.oldest_lacks()) {
-            (Reading::OldestOnly, Some((partition, lacks))) => {
-                lacks.into_iter().map(|m| (m, partition)).collect()
-            }
-            _ => BTreeSet::new(),
-        };
-        let held = self.pairing.partitions().flat_map(|p| Metric::ALL.map(|metric| (metric, p)));
-        let wanted: BTreeSet<(Metric, i32)> =
-            held.filter(|name| reading != Reading::All && !open.contains(name)).collect();
-        let (pause, resume): (Vec<_>, Vec<_>) = (
-            wanted.difference(&self.paused).copied().collect(),
-            self.paused.difference(&wanted).copied().collect(),
-        );
+        let closed = self.closed_topics(reading);
+        // Nothing that the oldest message lacks may be read, and nothing is under way that would free
+        // memory: it makes room, or the reader would stall for ever.
+        let stalled = self.pairing.oldest_lacks().is_some_and(|(partition, lacks)| {
+            lacks.iter().all(|&metric| closed.contains(&(metric, partition)))
+        });
+        if stalled && self.pipeline.is_empty() {
+            self.pairing.evict_oldest();
+            self.pipeline.collect(&mut self.pairing);
+            self.pipeline.start(&mut self.pairing, self.suspicion);
+        }
+        let pause: Vec<_> = closed.difference(&self.paused).copied().collect();
         if !pause.is_empty() {
             self.consumer.pause(&pause)?;
         }
+        let resume: Vec<_> = self.paused.difference(&closed).copied().collect();
         if !resume.is_empty() {
             self.consumer.resume(&resume)?;
         }
-        self.paused = wanted;
+        self.paused = closed;
         Ok(())
+    }
+
+    /// The topics that may not be read now.
+    fn closed_topics(&self, reading: Reading) -> BTreeSet<(Metric, i32)> {
+        let oldest = self.pairing.oldest_lacks().map(|(partition, _)| partition);
+        let partitions = self.pairing.partitions().count();
+        let is_open = |metric: Metric, partition: i32| match reading {
+            Reading::All => true,
+            Reading::Nothing => false,
+            Reading::Behind => {
+                let waiting = self.pairing.waiting_bytes(partition)[metric.index()];
+                self.budget.is_behind(waiting, partitions, oldest == Some(partition))
+            }
+        };
+        let held =
+            self.pairing.partitions().flat_map(|partition| Metric::ALL.map(|metric| (metric, partition)));
+        held.filter(|&(metric, partition)| !is_open(metric, partition)).collect()
     }
 
     /// Takes in a commit that succeeded, and says so.
@@ -289,7 +304,7 @@ impl<'a> Session<'a> {
         for &(partition, next) in &receipt.progress {
             // A partition that was taken away meanwhile is not ours to remember.
             if let Some(stored) = self.stored.get_mut(&partition) {
-                *stored = Stored { next, at };
+                *stored = Stored { next, at, ..*stored };
                 advice.extend(Metric::ALL.map(|metric| (metric, partition, next[metric.index()])));
             }
         }
@@ -313,8 +328,8 @@ impl<'a> Session<'a> {
     fn lag(&self) -> i64 {
         let behind = self.stored.iter().flat_map(|(&partition, stored)| {
             Metric::ALL.map(|metric| {
-                let high = self.consumer.high_watermark(metric, partition).unwrap_or(0);
-                (high - stored.next[metric.index()]).max(0)
+                let high = self.consumer.high_watermark(metric, partition).unwrap_or_default();
+                (high.max(stored.high[metric.index()]) - stored.next[metric.index()]).max(0)
             })
         });
         behind.sum()

@@ -215,7 +215,12 @@ class Expectations(unittest.TestCase):
 
     def test_the_optional_fields(self) -> None:
         first, *others = messages(b"\xff", 0, [[1.0, 2.0]] * 3)
-        fields = {"recency": [1, 2], "customer_id": [-0, "é"], "as_of": "2024-02-03T04:05:06.5+01:00", "population": "x"}
+        fields = {
+            "recency": [1, 2],
+            "customer_id": [-0, "é"],
+            "as_of": "2024-02-03T04:05:06.5+01:00",
+            "population": "x",
+        }
         batch = verify.score([first._replace(value=json.dumps(fields).encode()), *others], "share")
         self.assertEqual((batch.key, batch.customer_ids, batch.population), (r"\xff", ["0", "é"], "x"))
         self.assertEqual(batch.as_of.isoformat(), "2024-02-03T04:05:06.500000+01:00")

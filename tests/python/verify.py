@@ -96,14 +96,14 @@ class Batch:
         """Of `segments`, in the order of ROW."""
         values = [column.tolist() for column in self.values]
         scores = [column.tolist() for column in self.scores]
-        rf = [f"{r}{f}" for r, f in zip(scores[0], scores[1])]
+        rf = [f"{r}{f}" for r, f in zip(scores[0], scores[1], strict=True)]
         ids = self.customer_ids or [None] * self.customers
-        return list(zip(range(self.customers), *values, *scores, rf, map(SEGMENT_OF.get, rf), ids))
+        return list(zip(range(self.customers), *values, *scores, rf, map(SEGMENT_OF.get, rf), ids, strict=True))
 
 
 ROW = {
     "row_no": "int4",
-    **{metric: "float8" for metric in METRICS},
+    **dict.fromkeys(METRICS, "float8"),
     **{f"{metric}_score": "int2" for metric in METRICS},
     "rf_score": "text",
     "segment": "text",
@@ -473,7 +473,7 @@ def compare(expected: Expected, stored: Stored) -> list[str]:
 
 def compare_batches(expected: Expected, stored: Stored) -> Iterator[str]:
     times = Counter(place for _, place, _ in stored.batches)
-    for place in expected.batches.keys() - times.keys():
+    for place in sorted(expected.batches.keys() - times.keys()):
         yield f"{of(place)}: not in `batches`"
     for place, count in times.items():
         if place not in expected.batches:
@@ -520,7 +520,7 @@ def first_difference(found: list[tuple], wanted: list[tuple]) -> str:
 
 def compare_dead(expected: Expected, stored: Stored) -> Iterator[str]:
     times = Counter(letter for letter, _ in stored.dead)
-    for letter in expected.dead.keys() - times.keys():
+    for letter in sorted(expected.dead.keys() - times.keys()):
         yield f"{letter}: not in `dead_letters` ({expected.dead[letter][2]})"
     for letter, count in times.items():
         if count > 1:

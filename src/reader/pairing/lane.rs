@@ -39,6 +39,8 @@ pub(super) struct Lane {
     alone: bool,
     timeout: Duration,
     waiting: HashMap<Key, Queues>,
+    /// Per topic, the weight of the messages that wait.
+    pub(super) waiting_bytes: [usize; 3],
     by_age: BTreeMap<Age, (Metric, Key)>,
     marks: [Mark; 3],
 }
@@ -53,6 +55,7 @@ impl Lane {
             alone,
             timeout,
             waiting: HashMap::new(),
+            waiting_bytes: [0; 3],
             by_age: BTreeMap::new(),
             marks: [Mark::Unknown; 3],
         }
@@ -66,6 +69,7 @@ impl Lane {
         }
         let key: Key = message.key.as_deref().map(Arc::from);
         self.by_age.insert(age, (message.metric, key.clone()));
+        self.waiting_bytes[message.metric.index()] += message.weight();
         self.waiting.entry(key.clone()).or_default()[message.metric.index()].push_back((age, message));
         self.pair(&key);
     }
@@ -106,6 +110,7 @@ impl Lane {
             self.waiting.remove(key);
         }
         self.by_age.remove(&age);
+        self.waiting_bytes[metric.index()] -= message.weight();
         Some(message)
     }
 

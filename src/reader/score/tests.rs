@@ -49,6 +49,7 @@ fn times_are_compared_as_instants() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn the_first_reason_of_the_contract_is_the_reason_for_all_three() {
     use Reason::*;
     let cases: [(Reason, [Option<&str>; 3]); 24] = [

@@ -35,9 +35,10 @@ impl Session<'_> {
             let partition = taken.partition;
             let next = taken.progress.each_ref().map(Progress::next);
             positions.extend(Metric::ALL.map(|metric| (metric, partition, next[metric.index()])));
-            self.stored.insert(partition, Stored { next, at: Instant::now() });
+            let high = watermarks.map(|(_, high)| high);
+            self.stored.insert(partition, Stored { next, at: Instant::now(), high });
             if self.options.until_caught_up {
-                self.targets.entry(partition).or_insert(watermarks.map(|(_, high)| high));
+                self.targets.entry(partition).or_insert(high);
             }
             tracing::info!(partition, epoch = taken.epoch, from = %offsets(next), "took partition");
             self.pairing.take(taken, count == 1);

@@ -80,6 +80,7 @@ pub(super) struct Pipeline {
     /// Partitions whose progress is to be stored although nothing else is.
     to_note: BTreeSet<i32>,
     in_commit: BTreeSet<i32>,
+    #[expect(clippy::vec_box, reason = "a connection travels to a thread and back; as a pointer")]
     idle: Vec<Box<Store>>,
     work: JoinSet<Done>,
     scoring: usize,
@@ -257,7 +258,7 @@ fn score_one(rules: &Rules, batch: Batch) -> Waiting {
     let partition = batch.messages[0].partition;
     let outcome = match score(rules, batch) {
         Ok(scored) => Outcome::Scored(Box::new(scored)),
-        Err(letters) => Outcome::Refused(letters.into()),
+        Err(letters) => Outcome::Refused(letters),
     };
     let customers = if let Outcome::Scored(scored) = &outcome { scored.customers() } else { 0 };
     Waiting { partition, epoch, weight, customers, outcome }
