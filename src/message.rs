@@ -5,7 +5,7 @@
 //! together (see `reader::score`). Pure: bytes in, values or a [`Problem`] out.
 //!
 //! The one idea: a body is read by a strict, fast path that knows no excuses. Only when that fails
-//! does [`diagnose`] read it again, slowly, to say which field and which element is wrong.
+//! does `diagnose` read it again, slowly, to say which field and which element is wrong.
 
 mod diagnose;
 
