@@ -13,7 +13,8 @@ use crate::{producer, reader};
 use anyhow::{Context, anyhow};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser};
+use clap::{Arg, Args, Parser};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,8 +29,16 @@ pub fn parse<T: Parser>() -> Result<T, Failure> {
             let hint = "a line is NAME=VALUE; a value with blanks or # needs quotes".to_owned();
             Err(Failure::configuration(anyhow::Error::new(error).context("cannot read `.env`"), hint))
         }
-        _ => Ok(T::parse()),
+        _ => Ok(parse_flags(std::env::args_os())),
     }
+}
+
+/// Parses flags; an empty variable counts as none, since many ways of setting variables know only empty.
+fn parse_flags<T: Parser>(args: impl IntoIterator<Item = OsString>) -> T {
+    let is_empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let command = T::command().mut_args(|arg| if is_empty(&arg) { arg.env(None) } else { arg });
+    let mut matches = command.get_matches_from(args);
+    T::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit())
 }
 
 /// What both programs need to find Kafka.

@@ -8,9 +8,9 @@
 //! does `diagnose` read it again, slowly, to say which field and which element is wrong.
 
 mod diagnose;
+mod strict;
 
 use chrono::{DateTime, Utc};
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
 /// One of the three numbers known of a customer, each on a topic of its own.
@@ -205,11 +205,7 @@ pub fn decode(metric: Metric, value: Option<&[u8]>) -> Result<Body, Problem> {
     let value = value.ok_or_else(|| malformed("a tombstone (no value)".into()))?;
     let text = std::str::from_utf8(value).map_err(|e| malformed(format!("not UTF-8: {e}")))?;
 
-    let mut json = serde_json::Deserializer::from_str(text);
-    match (BodySeed { metric }).deserialize(&mut json) {
-        Ok(body) if json.end().is_ok() => Ok(body),
-        _ => diagnose::diagnose(metric, text),
-    }
+    strict::read(metric, text).or_else(|_| diagnose::diagnose(metric, text))
 }
 
 /// The body of a message of `metric` that holds `values` and nothing else.
@@ -232,112 +228,6 @@ fn parse_as_of(metric: Metric, text: &str) -> Result<DateTime<Utc>, Problem> {
             format!("`{metric}` message: `as_of` is `{shown}`, not an RFC 3339 time ({e})"),
         )
     })
-}
-
-/// Reads the whole object, strictly: an error of this seed says only that something is wrong.
-struct BodySeed {
-    metric: Metric,
-}
-
-impl<'de> DeserializeSeed<'de> for BodySeed {
-    type Value = Body;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Body, D::Error> {
-        json.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for BodySeed {
-    type Value = Body;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    /// A name that stands twice means its last value, as in Python and JavaScript.
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Body, A::Error> {
-        let mut values = None;
-        let (mut customer_ids, mut as_of, mut population) = (None, None, None);
-        while let Some(name) = map.next_key::<String>()? {
-            match name.as_str() {
-                n if n == self.metric.name() => values = Some(map.next_value()?),
-                "customer_id" => customer_ids = Some(map.next_value_seed(IdsSeed)?),
-                "as_of" => as_of = Some(map.next_value::<String>()?),
-                "population" => population = Some(map.next_value::<String>()?),
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        if population.as_deref().is_some_and(|p| p.contains('\0')) {
-            return Err(A::Error::custom("U+0000 in population"));
-        }
-        Ok(Body {
-            values: Ok(values.ok_or_else(|| A::Error::custom("no values"))?),
-            customer_ids: Ok(customer_ids),
-            as_of: as_of.map(|text| parse_as_of(self.metric, &text)).transpose(),
-            population: Ok(population),
-        })
-    }
-}
-
-/// Reads the array of customer ids.
-struct IdsSeed;
-
-impl<'de> DeserializeSeed<'de> for IdsSeed {
-    type Value = CustomerIds;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<CustomerIds, D::Error> {
-        json.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for IdsSeed {
-    type Value = CustomerIds;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of strings or integers")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<CustomerIds, A::Error> {
-        let mut ids = CustomerIds::default();
-        while seq.next_element_seed(IdSeed(&mut ids))?.is_some() {}
-        Ok(ids)
-    }
-}
-
-/// Reads one customer id onto the end of the list.
-struct IdSeed<'a>(&'a mut CustomerIds);
-
-impl<'de> DeserializeSeed<'de> for IdSeed<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for IdSeed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string without U+0000 or an integer within i64")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, id: &str) -> Result<(), E> {
-        if id.contains('\0') {
-            return Err(E::custom("U+0000 in a customer id"));
-        }
-        self.0.push(id);
-        Ok(())
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, id: i64) -> Result<(), E> {
-        self.0.push(id);
-        Ok(())
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, id: u64) -> Result<(), E> {
-        self.visit_i64(i64::try_from(id).map_err(E::custom)?)
-    }
 }
 
 #[cfg(test)]

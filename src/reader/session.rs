@@ -7,8 +7,11 @@
 //! commit; what they hand back is taken in here, between two messages.
 
 mod assignment;
+mod commit;
 mod error;
+mod flow;
 mod pipeline;
+mod stored;
 mod suspicion;
 mod waiting;
 
@@ -23,12 +26,13 @@ use crate::backoff::{Steps, patiently};
 use crate::kafka::{Cluster, Consumer, Event, KafkaError};
 use crate::message::Metric;
 use crate::shutdown::Shutdown;
-use pipeline::{Pipeline, Receipt};
+use pipeline::Pipeline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use stored::Stored;
 use tokio::task::JoinSet;
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use waiting::{Answer, ReadingClock, Waiting};
 
 /// Connections that commit different partitions at the same time. Postgres works a connection with one
@@ -38,21 +42,8 @@ const WRITERS: usize = 2;
 const MESSAGES_AT_ONCE: usize = 512;
 /// Positions, overdue messages and waiting are looked after this often.
 const TICK: Duration = Duration::from_millis(100);
-/// Progress past what is no message is stored when nothing else was for this long.
-const NOTE_AFTER: Duration = Duration::from_secs(1);
-/// How long a commit under way may take when its partition is taken away, or the reader is to stop.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two questions for the brokers at the start.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-
-/// What is known to be stored of a partition.
-#[derive(Clone, Copy, Debug)]
-struct Stored {
-    next: [i64; 3],
-    at: Instant,
-    /// The high watermarks when the partition was taken.
-    high: [i64; 3],
-}
 
 /// See the module.
 pub struct Session<'a> {
@@ -155,7 +146,7 @@ impl<'a> Session<'a> {
         loop {
             tokio::select! {
                 biased;
-                () = self.shutdown.requested() => return self.drain().await,
+                () = self.shutdown.requested() => return self.finish_commits().await,
                 receipt = self.pipeline.next(self.suspicion), if self.pipeline.is_busy() => {
                     self.on_commit(receipt?);
                 }
@@ -229,137 +220,6 @@ impl<'a> Session<'a> {
     fn look_at_positions(&mut self) -> Result<(), SessionError> {
         for (metric, partition, position) in self.consumer.positions()? {
             self.pairing.read_up_to(partition, metric, position);
-        }
-        Ok(())
-    }
-
-    /// Has progress stored that no batch carries: a while after the last commit, or at once if it is all
-    /// that is missing to have caught up.
-    fn note_progress(&mut self) {
-        for (&partition, stored) in &self.stored {
-            let Some(progress) = self.pairing.progress(partition) else { continue };
-            let reached = |next: [i64; 3], target: &[i64; 3]| next.iter().zip(target).all(|(n, t)| n >= t);
-            let target = self.targets.get(&partition);
-            let awaited = target.is_some_and(|t| reached(progress, t) && !reached(stored.next, t));
-            let due = progress != stored.next && (awaited || stored.at.elapsed() >= NOTE_AFTER);
-            if due && !self.pipeline.is_committing(partition) {
-                self.pipeline.note_progress(partition);
-            }
-        }
-    }
-
-    /// Pauses and resumes topics as the memory budget wants it.
-    fn control_reading(&mut self) -> Result<(), SessionError> {
-        let reading = self.budget.reading();
-        if reading == Reading::All && self.paused.is_empty() {
-            return Ok(());
-        }
-        let closed = self.closed_topics(reading);
-        // Nothing that the oldest message lacks may be read, and nothing is under way that would free
-        // memory: it makes room, or the reader would stall for ever.
-        let stalled = self.pairing.oldest_lacks().is_some_and(|(partition, lacks)| {
-            lacks.iter().all(|&metric| closed.contains(&(metric, partition)))
-        });
-        if stalled && self.pipeline.is_empty() {
-            self.pairing.evict_oldest();
-            self.pipeline.collect(&mut self.pairing);
-            self.pipeline.start(&mut self.pairing, self.suspicion);
-        }
-        let pause: Vec<_> = closed.difference(&self.paused).copied().collect();
-        if !pause.is_empty() {
-            self.consumer.pause(&pause)?;
-        }
-        let resume: Vec<_> = self.paused.difference(&closed).copied().collect();
-        if !resume.is_empty() {
-            self.consumer.resume(&resume)?;
-        }
-        self.paused = closed;
-        Ok(())
-    }
-
-    /// The topics that may not be read now.
-    fn closed_topics(&self, reading: Reading) -> BTreeSet<(Metric, i32)> {
-        let oldest = self.pairing.oldest_lacks().map(|(partition, _)| partition);
-        let partitions = self.pairing.partitions().count();
-        let is_open = |metric: Metric, partition: i32| match reading {
-            Reading::All => true,
-            Reading::Nothing => false,
-            Reading::Behind => {
-                let waiting = self.pairing.waiting_bytes(partition)[metric.index()];
-                self.budget.is_behind(waiting, partitions, oldest == Some(partition))
-            }
-        };
-        let held =
-            self.pairing.partitions().flat_map(|partition| Metric::ALL.map(|metric| (metric, partition)));
-        held.filter(|&(metric, partition)| !is_open(metric, partition)).collect()
-    }
-
-    /// Takes in a commit that succeeded, and says so.
-    fn on_commit(&mut self, receipt: Option<Receipt>) {
-        let Some(receipt) = receipt else { return };
-        self.committed = true;
-        self.budget.release(receipt.weight);
-        let at = Instant::now();
-        let mut advice = Vec::with_capacity(3 * receipt.progress.len());
-        for &(partition, next) in &receipt.progress {
-            // A partition that was taken away meanwhile is not ours to remember.
-            if let Some(stored) = self.stored.get_mut(&partition) {
-                *stored = Stored { next, at, ..*stored };
-                advice.extend(Metric::ALL.map(|metric| (metric, partition, next[metric.index()])));
-            }
-        }
-        self.consumer.advise(&advice);
-        for letter in &receipt.dead_letters {
-            tracing::warn!("dead letter {letter}");
-        }
-        if receipt.batches > 0 {
-            tracing::info!(
-                batches = receipt.batches,
-                customers = receipt.customers,
-                lag = self.lag(),
-                ms = receipt.took.as_millis() as u64,
-                "committed"
-            );
-        }
-    }
-
-    /// Messages (and transaction markers) in the partitions held that are not yet stored, as of about a
-    /// second ago.
-    fn lag(&self) -> i64 {
-        let behind = self.stored.iter().flat_map(|(&partition, stored)| {
-            Metric::ALL.map(|metric| {
-                let high = self.consumer.high_watermark(metric, partition).unwrap_or_default();
-                (high.max(stored.high[metric.index()]) - stored.next[metric.index()]).max(0)
-            })
-        });
-        behind.sum()
-    }
-
-    /// Whether everything is stored that was in the log when its partition was first assigned.
-    fn has_caught_up(&self) -> bool {
-        let reached = |(partition, stored): (&i32, &Stored)| {
-            let target = self.targets.get(partition);
-            target.is_some_and(|target| stored.next.iter().zip(target).all(|(next, t)| next >= t))
-        };
-        self.assigned && self.stored.iter().all(reached) && !self.pipeline.has_commits()
-    }
-
-    /// Finishes the commits under way, for a bounded time; the rest is read again by whoever comes next.
-    async fn drain(&mut self) -> Result<(), SessionError> {
-        self.finish_commits().await
-    }
-
-    async fn finish_commits(&mut self) -> Result<(), SessionError> {
-        let deadline = Instant::now() + COMMIT_PATIENCE;
-        while self.pipeline.has_commits() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match timeout(left, self.pipeline.next(self.suspicion)).await {
-                Ok(receipt) => self.on_commit(receipt?),
-                Err(_) => {
-                    tracing::warn!("a commit takes longer than {} s; leaving it", COMMIT_PATIENCE.as_secs());
-                    return Ok(());
-                }
-            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! what the tables say is enough to go on.
 
 mod error;
+mod insert;
 mod rows;
 
 pub use error::StoreError;
@@ -15,10 +16,9 @@ pub use error::StoreError;
 use crate::message::Metric;
 use crate::reader::pairing::{DeadLetter, Taken};
 use crate::reader::progress::Progress;
-use crate::reader::schema::{batches, dead_letters, progress, segments, sources};
+use crate::reader::schema::{batches, dead_letters, progress, sources};
 use crate::reader::score::{Rules, Scored};
-use chrono::{DateTime, Utc};
-use diesel::pg::{CopyFormat, Pg};
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -28,9 +28,6 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// Held while migrating: Diesel takes no lock, and two readers may start at once. Any fixed number does.
 const MIGRATION_LOCK: i64 = 0x0052_464D_5354_524D;
-
-/// Rows per INSERT: Postgres allows 65 535 parameters in a statement.
-const INSERT_ROWS: usize = 1_000;
 
 /// Put into the connection string where it does not say otherwise. A peer that is gone without a word
 /// is noticed within half a minute.
@@ -217,12 +214,12 @@ impl Store {
         let source = &self.source;
         self.connection.transaction(|connection| {
             let scored: Vec<&Scored> = parts.iter().flat_map(|part| &part.batches).collect();
-            let ids = new_batch_ids(connection, scored.len())?;
+            let ids = insert::new_batch_ids(connection, scored.len())?;
             if !scored.is_empty() {
-                copy_segments(connection, rules, &ids, &scored)?;
+                insert::segments(connection, rules, &ids, &scored)?;
             }
-            insert_batches(connection, rules, source, &ids, &scored)?;
-            insert_dead_letters(connection, source, parts)?;
+            insert::batches(connection, rules, source, &ids, &scored)?;
+            insert::dead_letters(connection, source, parts)?;
             parts.iter().try_for_each(|part| move_progress(connection, source, part))
         })
     }
@@ -255,131 +252,6 @@ fn offset_of(metric: Metric) -> Box<dyn BoxableExpression<batches::table, Pg, Sq
     }
 }
 
-fn new_batch_ids(connection: &mut PgConnection, count: usize) -> QueryResult<Vec<i64>> {
-    #[derive(QueryableByName)]
-    struct Id {
-        #[diesel(sql_type = BigInt)]
-        id: i64,
-    }
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    let ids = diesel::sql_query("SELECT nextval('batches_id_seq') AS id FROM generate_series(1, $1)")
-        .bind::<BigInt, _>(count as i64)
-        .load::<Id>(connection)?;
-    Ok(ids.into_iter().map(|row| row.id).collect())
-}
-
-fn copy_segments(
-    connection: &mut PgConnection,
-    rules: &Rules,
-    ids: &[i64],
-    scored: &[&Scored],
-) -> QueryResult<usize> {
-    let rows = ids.iter().copied().zip(scored.iter().copied());
-    diesel::copy_from(segments::table)
-        .from_raw_data(segments::table, |out| {
-            rows::write(out, &rules.segments, rows.clone())
-                .map_err(|e| diesel::result::Error::SerializationError(e.into()))
-        })
-        .with_format(CopyFormat::Binary)
-        .execute(connection)
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = batches, check_for_backend(Pg))]
-struct BatchRow<'a> {
-    id: i64,
-    consumer_group: &'a str,
-    partition: i32,
-    recency_offset: i64,
-    frequency_offset: i64,
-    monetary_offset: i64,
-    batch_key: Option<String>,
-    population: Option<&'a str>,
-    as_of: DateTime<Utc>,
-    customers: i32,
-    ties: &'a str,
-    segment_map: &'a str,
-    recency_edges: &'a [f64],
-    frequency_edges: &'a [f64],
-    monetary_edges: &'a [f64],
-}
-
-fn insert_batches(
-    connection: &mut PgConnection,
-    rules: &Rules,
-    source: &Source,
-    ids: &[i64],
-    scored: &[&Scored],
-) -> QueryResult<()> {
-    let rows = ids.iter().zip(scored).map(|(&id, batch)| {
-        let [recency_offset, frequency_offset, monetary_offset] = batch.offsets;
-        let [recency, frequency, monetary] = &batch.cuts;
-        BatchRow {
-            id,
-            consumer_group: &source.consumer_group,
-            partition: batch.partition,
-            recency_offset,
-            frequency_offset,
-            monetary_offset,
-            batch_key: batch.key.as_deref().map(key_text),
-            population: batch.population.as_deref(),
-            as_of: batch.as_of,
-            // Bounded by `--max-customers`, which is an i32.
-            customers: batch.customers() as i32,
-            ties: rules.ties.name(),
-            segment_map: rules.segments.identity(),
-            recency_edges: &recency.edges,
-            frequency_edges: &frequency.edges,
-            monetary_edges: &monetary.edges,
-        }
-    });
-    let rows: Vec<BatchRow<'_>> = rows.collect();
-    rows.chunks(INSERT_ROWS)
-        .try_for_each(|rows| diesel::insert_into(batches::table).values(rows).execute(connection).map(drop))
-}
-
-/// A key as text: itself where Postgres can store it, else `\x` and its bytes in hex.
-fn key_text(key: &[u8]) -> String {
-    match std::str::from_utf8(key) {
-        Ok(text) if !text.contains('\0') => text.to_owned(),
-        _ => key.iter().fold(String::from("\\x"), |text, byte| text + &format!("{byte:02x}")),
-    }
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = dead_letters, check_for_backend(Pg))]
-struct DeadLetterRow<'a> {
-    consumer_group: &'a str,
-    topic: &'a str,
-    partition: i32,
-    offset: i64,
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
-    reason: &'a str,
-    detail: &'a str,
-    produced_at: Option<DateTime<Utc>>,
-}
-
-fn insert_dead_letters(connection: &mut PgConnection, source: &Source, parts: &[Part]) -> QueryResult<()> {
-    let rows = parts.iter().flat_map(|part| &part.dead_letters).map(|letter| DeadLetterRow {
-        consumer_group: &source.consumer_group,
-        topic: source.topic(letter.message.metric),
-        partition: letter.message.partition,
-        offset: letter.message.offset,
-        key: letter.message.key.as_deref(),
-        value: letter.message.value.as_deref(),
-        reason: letter.problem.reason.name(),
-        detail: &letter.problem.detail,
-        produced_at: letter.message.timestamp.and_then(DateTime::from_timestamp_millis),
-    });
-    let rows: Vec<DeadLetterRow<'_>> = rows.collect();
-    rows.chunks(INSERT_ROWS).try_for_each(|rows| {
-        diesel::insert_into(dead_letters::table).values(rows).execute(connection).map(drop)
-    })
-}
-
 /// Moves the progress of a partition, if it is still ours.
 fn move_progress(connection: &mut PgConnection, source: &Source, part: &Part) -> Result<(), StoreError> {
     let &Part { partition, epoch, next: [recency, frequency, monetary], .. } = part;
@@ -398,14 +270,6 @@ fn move_progress(connection: &mut PgConnection, source: &Source, part: &Part) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_is_shown_as_text_or_as_hex() {
-        assert_eq!(key_text("schlüssel".as_bytes()), "schlüssel");
-        assert_eq!(key_text(b""), "");
-        assert_eq!(key_text(b"a\0b"), "\\x610062");
-        assert_eq!(key_text(b"\xff\x00"), "\\xff00");
-    }
 
     #[test]
     fn connection_defaults_do_not_override() {

@@ -100,6 +100,10 @@ fn flags_beat_the_environment_which_beats_the_env_file() {
     run(&|command| {
         command.env("KAFKA_GROUP_ID", variable).args(["--group-id", flag]);
     });
+    // An empty variable is none: the default of `--ties`, and the group of the file.
+    run(&|command| {
+        command.env("TIES", "").env("SEGMENT_MAP", "").env("MAX_CUSTOMERS", "");
+    });
     for group in [file, variable, flag] {
         let query = format!("SELECT count(*) FROM progress WHERE consumer_group = '{group}'");
         assert_eq!(world.number(&query), Some(1), "{group}");

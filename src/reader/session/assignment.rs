@@ -3,8 +3,9 @@
 //! **Taking a partition raises its epoch before anything is read of it**; the offsets of the database are
 //! in the first `assign`, so that no position is ever Kafka's.
 
+use super::stored::Stored;
 use super::waiting::Waiting;
-use super::{Session, SessionError, Stored, blocking};
+use super::{Session, SessionError, blocking};
 use crate::kafka::{Cluster, TopicPartitions};
 use crate::message::Metric;
 use crate::reader::pairing::Taken;

@@ -6,15 +6,16 @@
 //! The one idea: partitions are independent. Each is in at most one commit at a time; whoever waits
 //! meanwhile goes into the next commit together (group commit).
 
+use super::commit::{Outcome, Receipt, Waiting, build};
 use super::error::SessionError;
 use super::suspicion::Suspicion;
-use crate::message::{Message, Metric};
-use crate::reader::pairing::{Batch, DeadLetter, Pairing, Position};
-use crate::reader::score::{Rules, Scored, score};
-use crate::reader::store::{Part, Store, StoreError};
+use crate::message::Message;
+use crate::reader::pairing::{Batch, Pairing};
+use crate::reader::score::{Rules, score};
+use crate::reader::store::{Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::task::{JoinError, JoinSet};
 
 /// Threads that score at the same time.
@@ -28,43 +29,6 @@ const SCORED_AHEAD: usize = 1_000_000;
 const COMMIT_CUSTOMERS: usize = 500_000;
 /// Batches after which a commit takes no further one: bounds the time to the first visible row.
 const COMMIT_BATCHES: usize = 5_000;
-
-/// What becomes of one or three messages.
-#[derive(Debug)]
-enum Outcome {
-    Scored(Box<Scored>),
-    Refused(Vec<DeadLetter>),
-}
-
-/// An outcome that waits for its commit.
-#[derive(Debug)]
-struct Waiting {
-    partition: i32,
-    epoch: i64,
-    /// Bytes of its messages in the memory budget.
-    weight: usize,
-    customers: usize,
-    outcome: Outcome,
-}
-
-/// A commit that was built: what it stores, and what the session wants to know when it is done.
-#[derive(Debug)]
-pub(super) struct Receipt {
-    /// Partitions, and the progress that they have now.
-    pub(super) progress: Vec<(i32, [i64; 3])>,
-    /// Batches stored.
-    pub(super) batches: usize,
-    /// Rows stored.
-    pub(super) customers: usize,
-    /// Per dead letter: where it stood and why.
-    pub(super) dead_letters: Vec<String>,
-    /// Bytes that the memory budget gets back.
-    pub(super) weight: usize,
-    /// Since the commit was begun.
-    pub(super) took: Duration,
-    /// Where a commit of a single batch has its first message.
-    alone: Option<Position>,
-}
 
 /// What a thread came back with.
 enum Done {
@@ -262,72 +226,6 @@ fn score_one(rules: &Rules, batch: Batch) -> Waiting {
     };
     let customers = if let Outcome::Scored(scored) = &outcome { scored.customers() } else { 0 };
     Waiting { partition, epoch, weight, customers, outcome }
-}
-
-/// Builds the parts of a commit, and settles in `pairing` what they store: **from here on its progress
-/// counts on this commit; if the commit fails, the session ends and `pairing` with it.**
-fn build(pairing: &mut Pairing, waiting: Vec<Waiting>, noted: BTreeSet<i32>) -> (Vec<Part>, Receipt) {
-    let mut contents: BTreeMap<i32, (Vec<Scored>, Vec<DeadLetter>)> = BTreeMap::new();
-    let (mut weight, mut first) = (0, Vec::new());
-    for waiting in waiting {
-        // What was read under an earlier ownership is not ours to store.
-        if pairing.epoch(waiting.partition) != Some(waiting.epoch) {
-            continue;
-        }
-        weight += waiting.weight;
-        let (batches, letters) = contents.entry(waiting.partition).or_default();
-        let positions = positions(&waiting);
-        first.extend(positions.first().copied());
-        positions.into_iter().for_each(|position| pairing.settle(position));
-        match waiting.outcome {
-            Outcome::Scored(scored) => batches.push(*scored),
-            Outcome::Refused(refused) => letters.extend(refused),
-        }
-    }
-    for partition in noted {
-        contents.entry(partition).or_default();
-    }
-
-    let parts = contents.into_iter().filter_map(|(partition, (batches, dead_letters))| {
-        let (epoch, next) = (pairing.epoch(partition)?, pairing.progress(partition)?);
-        Some(Part { partition, epoch, next, batches, dead_letters })
-    });
-    let parts: Vec<Part> = parts.collect();
-    let receipt = Receipt {
-        progress: parts.iter().map(|part| (part.partition, part.next)).collect(),
-        batches: parts.iter().map(|part| part.batches.len()).sum(),
-        customers: parts.iter().flat_map(|part| &part.batches).map(Scored::customers).sum(),
-        dead_letters: parts.iter().flat_map(|part| &part.dead_letters).map(describe).collect(),
-        weight,
-        took: Duration::ZERO,
-        alone: if let [only] = first[..] { Some(only) } else { None },
-    };
-    (parts, receipt)
-}
-
-/// Where the messages of an outcome stand.
-fn positions(waiting: &Waiting) -> Vec<Position> {
-    let partition = waiting.partition;
-    match &waiting.outcome {
-        Outcome::Scored(scored) => Metric::ALL
-            .into_iter()
-            .map(|metric| Position { partition, metric, offset: scored.offsets[metric.index()] })
-            .collect(),
-        Outcome::Refused(letters) => letters
-            .iter()
-            .map(|DeadLetter { message, .. }| Position {
-                partition,
-                metric: message.metric,
-                offset: message.offset,
-            })
-            .collect(),
-    }
-}
-
-/// Where a dead letter stood and why it is one; never a payload.
-fn describe(letter: &DeadLetter) -> String {
-    let Message { metric, partition, offset, .. } = letter.message;
-    format!("{metric} partition={partition} offset={offset} {}", letter.problem)
 }
 
 fn weight(messages: &[Message]) -> usize {
