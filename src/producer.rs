@@ -128,7 +128,7 @@ async fn ensure_topics(cluster: Arc<Cluster>, options: &Options) -> Result<usize
                     let count = if largest == 0 { options.partitions } else { largest };
                     create_missing(&cluster, &options.kafka, topics.counts, count).await?
                 }
-                _ => format!("the topics have unequal partition counts {:?}", topics.counts),
+                _ => format!("the topics have unequal partition counts: {topics}"),
             },
             Err(KafkaError::Transient(what)) => {
                 format!("no broker answers at {}: {what}", options.kafka.bootstrap_servers)

@@ -7,6 +7,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
+use std::fmt;
 use std::time::Duration;
 
 /// How long a question may take; then it is asked again later.
@@ -24,6 +25,14 @@ impl TopicPartitions {
     pub fn equal(&self) -> Option<usize> {
         let [count, ..] = self.counts;
         (count > 0 && self.counts.iter().all(|&c| c == count)).then_some(count)
+    }
+}
+
+/// `recency 3, frequency 3, monetary 0`
+impl fmt::Display for TopicPartitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [recency, frequency, monetary] = self.counts;
+        write!(f, "recency {recency}, frequency {frequency}, monetary {monetary}")
     }
 }
 

@@ -65,6 +65,10 @@ impl Plain {
         Self(config(kafka).create().unwrap())
     }
 
+    pub fn compressed(kafka: &str, codec: &str) -> Self {
+        Self(config(kafka).set("compression.type", codec).create().unwrap())
+    }
+
     pub fn transactional(kafka: &str, id: &str) -> Self {
         let producer = Self(config(kafka).set("transactional.id", id).create().unwrap());
         producer.0.init_transactions(TIMEOUT).unwrap();

@@ -6,7 +6,7 @@
 use super::stored::Stored;
 use super::waiting::Waiting;
 use super::{Session, SessionError, blocking};
-use crate::kafka::{Cluster, TopicPartitions};
+use crate::kafka::Cluster;
 use crate::message::Metric;
 use crate::reader::pairing::Taken;
 use crate::reader::progress::Progress;
@@ -25,7 +25,7 @@ impl Session<'_> {
         let Some(count) = topics.equal() else {
             self.misfit = true;
             self.consumer.assign(&[])?;
-            tracing::warn!("the group assigned topics that do not fit; partitions: {}", counts(topics));
+            tracing::warn!("the group assigned topics that do not fit; partitions: {topics}");
             return Ok(());
         };
         let partitions = whole_partitions(&assigned);
@@ -123,11 +123,6 @@ fn whole_partitions(assigned: &[(Metric, i32)]) -> Vec<i32> {
     let of = |wanted: Metric| assigned.iter().filter(move |(metric, _)| *metric == wanted).map(|(_, p)| *p);
     let both = |p: &i32| of(Metric::Frequency).any(|f| f == *p) && of(Metric::Monetary).any(|m| m == *p);
     of(Metric::Recency).filter(both).collect()
-}
-
-/// `recency 3, frequency 3, monetary 0`: how many partitions each topic has.
-pub(super) fn counts(topics: TopicPartitions) -> String {
-    Metric::ALL.map(|metric| format!("{metric} {}", topics.counts[metric.index()])).join(", ")
 }
 
 /// The three offsets of a partition, in the order of the metrics.

@@ -1,6 +1,5 @@
 //! What a session waits for, asks, and tells while it waits.
 
-use super::assignment::counts;
 use super::{Session, SessionError};
 use crate::backoff::Steps;
 use crate::kafka::{KafkaError, TopicPartitions};
@@ -105,9 +104,9 @@ impl Session<'_> {
                     .into()
             }
             Ok(topics) if topics.counts.contains(&0) => {
-                format!("the topics, which must all exist; partitions: {}", counts(topics))
+                format!("the topics, which must all exist; partitions: {topics}")
             }
-            Ok(topics) => format!("the topics, whose partition counts must be equal: {}", counts(topics)),
+            Ok(topics) => format!("the topics, whose partition counts must be equal: {topics}"),
         };
         if let Some(lasted) = self.waiting.tell.due() {
             tracing::warn!(for_s = lasted.as_secs(), "waiting for {why}");
