@@ -200,6 +200,14 @@ impl ReaderFlags {
                         the environment or in `.env`";
             Failure::configuration(anyhow!("no database: where shall the segments go?"), hint.to_owned())
         })?;
+        // libpq would take what follows for the host's name, and show it.
+        if has_raw_slash_in_password(&database_url) {
+            let hint = "percent-encode it: %2F for /, %3F for ?, %23 for #".to_owned();
+            return Err(Failure::configuration(
+                anyhow!("the password in --database-url contains /, ? or #"),
+                hint,
+            ));
+        }
         Ok(reader::Options {
             kafka: self.kafka.connection()?,
             database_url,
@@ -227,6 +235,13 @@ impl ReaderFlags {
             Failure::configuration(error, hint.to_owned())
         })
     }
+}
+
+/// Whether user or password of a URL hold a character that ends the part in which they stand.
+fn has_raw_slash_in_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let credentials = rest.rsplit_once('@').map_or("", |(credentials, _)| credentials);
+    credentials.contains(['/', '?', '#']) && credentials.contains(':')
 }
 
 fn log_format() -> impl TypedValueParser<Value = LogFormat> {

@@ -89,7 +89,8 @@ impl KafkaError {
             (_, Some(code)) => code.to_string(),
             (_, None) => error.to_string(),
         };
-        if code.is_some_and(is_refusal) { KafkaError::Refused(what) } else { KafkaError::Transient(what) }
+        let refused = code.is_some_and(is_refusal) && !is_broken_handshake(&what);
+        if refused { KafkaError::Refused(what) } else { KafkaError::Transient(what) }
     }
 }
 
@@ -97,6 +98,14 @@ impl From<RdKafkaError> for KafkaError {
     fn from(error: RdKafkaError) -> Self {
         KafkaError::new(&error, None)
     }
+}
+
+/// librdkafka calls every handshake that fails an authentication error, also when a broker that restarts cuts
+/// the connection in the middle of it.
+fn is_broken_handshake(reason: &str) -> bool {
+    ["transport failure", "timed out", "isconnected", "onnection reset", "onnection refused"]
+        .iter()
+        .any(|words| reason.contains(words))
 }
 
 /// Codes that say "never", not "not now".

@@ -17,7 +17,7 @@
 //! | `reader::session` | the loop *read, pair, score, commit*; rebalances; the memory in use |
 //! | [`reader::pairing`], [`reader::progress`], [`reader::budget`] | which messages belong together, how far each topic is settled, how far ahead to read |
 //! | [`reader::quintile`], [`reader::segment`], [`reader::score`] | pandas' `qcut`, the table of segments, a batch's scores |
-//! | `reader::store` | the only file with queries: taking partitions, the exactly-once commit |
+//! | `reader::store` | the only place with queries: taking partitions, the exactly-once commit |
 //! | [`config`] | flags and environment |
 //! | [`failure`], [`telemetry`], [`shutdown`], [`backoff`] | the last word, log lines, stopping, waiting |
 //!

@@ -10,7 +10,7 @@
 mod diagnose;
 mod strict;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use std::fmt;
 
 /// One of the three numbers known of a customer, each on a topic of its own.
@@ -70,7 +70,17 @@ pub struct Message {
 /// tiny messages is bounded too.
 const MESSAGE_OVERHEAD: usize = 512;
 
+/// The first year whose every instant Postgres's `timestamptz` has; it begins late in 4714 BC, which is year
+/// -4713. (It ends later than `chrono` does.)
+const FIRST_STORABLE_YEAR: i32 = -4712;
+
 impl Message {
+    /// When Kafka says the message was produced; `None` if it does not say, or Postgres cannot store it.
+    pub fn produced_at(&self) -> Option<DateTime<Utc>> {
+        let time = DateTime::from_timestamp_millis(self.timestamp?)?;
+        (time.year() >= FIRST_STORABLE_YEAR).then_some(time)
+    }
+
     /// Memory that the message holds, in bytes.
     pub fn weight(&self) -> usize {
         let len = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
@@ -139,10 +149,15 @@ pub struct Problem {
     pub detail: String,
 }
 
+/// In characters.
+const LONGEST_DETAIL: usize = 500;
+
 impl Problem {
-    /// A problem with its sentence.
-    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        let detail = detail.into();
+    /// A problem with its sentence. **Whatever a sender wrote, the sentence can be stored and logged**: control
+    /// characters (Postgres takes no U+0000) are escaped, and it is cut at 500 characters.
+    pub fn new(reason: Reason, detail: impl AsRef<str>) -> Self {
+        let escape = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+        let detail = detail.as_ref().chars().take(LONGEST_DETAIL).map(escape).collect();
         Self { reason, detail }
     }
 }

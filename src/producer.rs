@@ -64,11 +64,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
     while left != Some(0) && !shutdown.is_requested() {
         let begun = Instant::now();
         let batch = random_batch(&mut random, options.customers).map_err(|e| Failure::at_work(e, None))?;
-        let sent = tokio::select! {
-            // A batch that cannot be sent now is given up: its transaction never was committed.
-            () = shutdown.overdue() => return Ok(()),
-            sent = send(&sender, &batch) => sent.map_err(|error| failure(error, &options))?,
-        };
+        let sent = send(&sender, &batch).await.map_err(|error| failure(error, &options))?;
         tracing::info!(
             key = batch.key,
             customers = options.customers,
@@ -178,7 +174,7 @@ async fn open(sender: &Sender) -> Result<(), SendError> {
 
 /// Sends a batch, however long the brokers are away: again and again the same.
 async fn send(sender: &Sender, batch: &Batch) -> Result<Sent, SendError> {
-    let mut steps = Steps::begun();
+    let (mut backoff, mut steps) = (Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), Steps::begun());
     loop {
         let sending = sender.send(&batch.key, &batch.bodies);
         let sent = patiently(sending, |lasted| {
@@ -202,6 +198,7 @@ async fn send(sender: &Sender, batch: &Batch) -> Result<Sent, SendError> {
                     );
                 }
                 again("aborting the transaction", async || sender.abort().await).await?;
+                tokio::time::sleep(backoff.pause()).await;
             }
             done => return done,
         }
@@ -230,6 +227,10 @@ fn failure(error: SendError, options: &Options) -> Failure {
             "only one producer may use the id `{}`; give each its own --transactional-id",
             options.transactional_id
         )),
+        SendError::TooLarge(_) => Some(
+            "send fewer --customers, or raise `message.max.bytes` of the brokers (`max.message.bytes` of the topics)"
+                .to_owned(),
+        ),
         SendError::Fatal(KafkaError::Refused(_)) => {
             Some("check the credentials in --kafka-property, and what they are allowed to do".to_owned())
         }

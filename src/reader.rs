@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::kafka::{Connection, KafkaError};
 use crate::shutdown::Shutdown;
 use score::Rules;
-use session::{Session, SessionError, Suspicion};
+use session::{Memory, Session, SessionError};
 use std::time::Duration;
 use store::StoreError;
 
@@ -51,11 +51,11 @@ pub struct Options {
 /// # Errors
 /// What no retry can mend.
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
-    let mut suspicion = Suspicion::default();
+    let mut memory = Memory::default();
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut outage = Steps::default();
     loop {
-        let mut session = match Session::open(&options, &shutdown, &mut suspicion).await {
+        let mut session = match Session::open(&options, &shutdown, &mut memory).await {
             Ok(Some(session)) => session,
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -64,7 +64,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
             }
         };
         let ended = session.work().await;
-        let was_sound = session.committed();
+        let was_sound = session.was_sound();
         session.close().await;
         let Err(error) = ended else { return Ok(()) };
         if was_sound {
@@ -93,6 +93,11 @@ fn retry_or_end(error: SessionError, options: &Options, outage: &mut Steps) -> R
         SessionError::Store(StoreError::Refused { hint, .. }) => (*hint).to_owned(),
         SessionError::Store(StoreError::OtherSource { .. }) => {
             "its offsets mean nothing there: use a new --group-id, which starts at the beginning".to_owned()
+        }
+        SessionError::Store(StoreError::BadUrl) => {
+            let hint =
+                "give postgres://USER:PASSWORD@HOST:PORT/DATABASE; in a password, percent-encode @ : / ? #";
+            return Err(Failure::configuration(error, hint.to_owned()));
         }
         SessionError::Kafka(KafkaError::Property { .. }) => {
             return Err(Failure::configuration(

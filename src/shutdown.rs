@@ -20,7 +20,8 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(7_500);
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// A shutdown that SIGTERM or SIGINT requests; a second signal ends the process at once.
+    /// A shutdown that SIGTERM or SIGINT requests; a second signal ends the process at once. So
+    /// does a drain that takes longer than 7.5 s, as if it had ended: what was not stored never happened.
     ///
     /// # Errors
     /// The handlers cannot be installed.
@@ -46,12 +47,6 @@ impl Shutdown {
     pub async fn requested(&self) {
         self.0.cancelled().await;
     }
-
-    /// Waits until it was asked for so long ago that nobody may wait any longer.
-    pub async fn overdue(&self) {
-        self.requested().await;
-        tokio::time::sleep(DRAIN_LIMIT).await;
-    }
 }
 
 /// Runs a daemon on one thread (its blocking work has threads of its own) and makes its end an exit code.
@@ -76,6 +71,12 @@ async fn watch(shutdown: Shutdown, mut terminate: Signal, mut interrupt: Signal)
     let name = next().await;
     tracing::info!("{name}: finishing what is under way");
     shutdown.request();
+    // On a thread of its own: whatever hangs, hangs no longer than this.
+    std::thread::spawn(|| {
+        std::thread::sleep(DRAIN_LIMIT);
+        tracing::warn!("leaving what is under way unfinished; it will be done again");
+        std::process::exit(0);
+    });
     let name = next().await;
     tracing::warn!("{name} again: ending at once");
     std::process::exit(1);

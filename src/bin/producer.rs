@@ -14,9 +14,5 @@ async fn run() -> Result<(), Failure> {
     let flags: ProducerFlags = config::parse()?;
     telemetry::start(flags.log_format());
     let options = flags.options()?;
-    let shutdown = Shutdown::on_signals()?;
-    tokio::select! {
-        ended = producer::run(options, shutdown.clone()) => ended,
-        () = shutdown.overdue() => Ok(()),
-    }
+    producer::run(options, Shutdown::on_signals()?).await
 }

@@ -14,9 +14,5 @@ async fn run() -> Result<(), Failure> {
     let flags: ReaderFlags = config::parse()?;
     telemetry::start(flags.log_format());
     let options = flags.options()?;
-    let shutdown = Shutdown::on_signals()?;
-    tokio::select! {
-        ended = reader::run(options, shutdown.clone()) => ended,
-        () = shutdown.overdue() => Ok(()),
-    }
+    reader::run(options, Shutdown::on_signals()?).await
 }

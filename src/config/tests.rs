@@ -70,6 +70,20 @@ fn what_is_wrong_with_a_flag_is_a_configuration_error() {
 }
 
 #[test]
+fn a_password_that_would_be_taken_for_a_host_is_refused_and_not_shown() {
+    for url in ["postgres://u:se/cret@h/d", "postgres://u:se?cret@h:5432/d", "postgres://u:se#cret@h/d"] {
+        let failure = reader(&["--database-url", url]).unwrap_err();
+        assert_eq!(failure.exit_code, 2);
+        assert!(!format!("{:#}", failure.error).contains("cret"), "{:#}", failure.error);
+    }
+    for url in
+        ["postgres://u:se%2Fcret@h/d", "postgres://h/d", "postgres://u@h/d?options=a:b", "host=h dbname=d"]
+    {
+        assert!(reader(&["--database-url", url]).is_ok(), "{url}");
+    }
+}
+
+#[test]
 fn a_property_given_as_a_flag_keeps_its_commas() {
     let flags =
         ["--database-url", "x", "--kafka-property", "ssl.cipher.suites=a,b", "--kafka-property", "a=b"];

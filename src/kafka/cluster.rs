@@ -63,7 +63,12 @@ impl Cluster {
     /// # Errors
     /// [`KafkaError::Property`].
     pub fn new(connection: &Connection) -> Result<Self, KafkaError> {
-        let fixed = [("isolation.level", "read_uncommitted"), ("allow.auto.create.topics", "false")];
+        let fixed = [
+            ("isolation.level", "read_uncommitted"),
+            ("allow.auto.create.topics", "false"),
+            // Nobody takes them off the queue while there is nothing to ask.
+            ("statistics.interval.ms", "0"),
+        ];
         let client = connection.client_config(&[], &fixed).create_with_context(Quiet)?;
         Ok(Self { connection: connection.clone(), client })
     }

@@ -220,7 +220,6 @@ impl Consumer {
 
     /// Leaves the group, or gives up after 1.5 s: then the group notices by the session timeout.
     pub async fn close(self) {
-        self.stream.context().closing.store(true, Ordering::Release);
         // On a thread of its own: with the brokers away, dropping may never end.
         let closing = tokio::task::spawn_blocking(move || drop(self));
         if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
@@ -242,6 +241,17 @@ impl Consumer {
             list.add_partition_offset(self.connection.topic(metric), partition, Offset::Offset(offset))?;
         }
         Ok(list)
+    }
+}
+
+/// **Without this, dropping would never end**: librdkafka waits for an answer to its last revocation (or to
+/// one that was never answered, when a session ended in the middle of it), and nobody is left to give it.
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.stream.context().closing.store(true, Ordering::Release);
+        if let Err(error) = self.stream.unassign() {
+            tracing::debug!(%error, "cannot unassign");
+        }
     }
 }
 

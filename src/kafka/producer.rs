@@ -39,9 +39,13 @@ pub struct Sent {
 /// Why a batch was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// Another producer uses the same transactional id.
-    #[error("another producer with the transactional id `{0}` took over")]
+    /// Another producer uses the same transactional id; brokers say the same of a transaction that was open for
+    /// longer than `transaction.timeout.ms`.
+    #[error("another producer with the transactional id `{0}` took over, or a transaction timed out")]
     Fenced(String),
+    /// The brokers will not ever take the message.
+    #[error("{0}")]
+    TooLarge(String),
     /// The transaction was aborted: the same batch can be sent again.
     #[error("the transaction was aborted: {0}")]
     Aborted(String),
@@ -151,6 +155,9 @@ impl Sender {
         let code = fatal.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
         if matches!(code, Some(Code::Fenced | Code::ProducerFenced)) {
             return SendError::Fenced(self.transactional_id.clone());
+        }
+        if matches!(code, Some(Code::MessageSizeTooLarge | Code::InvalidRecord)) {
+            return SendError::TooLarge(format!("the brokers refuse the batch: {error}"));
         }
         let reason = fatal.as_ref().map(|(_, reason)| reason.as_str());
         let sorted = KafkaError::new(error, reason);

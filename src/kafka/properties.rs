@@ -26,10 +26,14 @@ pub fn parse_properties(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut properties = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
-        let (name, after) = rest.split_once('=').ok_or_else(|| format!("`{rest}` is not NAME=VALUE"))?;
+        // What is wrong may be the rest of a password: it is not shown.
+        let number = properties.len() + 1;
+        let (name, after) = rest.split_once('=').ok_or_else(|| {
+            format!("property {number} is not NAME=VALUE (a value with commas needs double quotes)")
+        })?;
         let name = name.trim();
         if name.is_empty() {
-            return Err(format!("`{rest}` has no name before the `=`"));
+            return Err(format!("property {number} has no name before the `=`"));
         }
         if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
             return Err(format!("the property `{name}` is reserved: {why}"));

@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 pub(super) fn diagnose(metric: Metric, text: &str) -> Result<Body, Problem> {
     let text = quote_bare_words(text);
     let fields: BTreeMap<String, &RawValue> = serde_json::from_str(&text).map_err(|e| {
-        let what = if e.is_data() { "not an object" } else { "not JSON" };
-        Problem::new(Reason::Malformed, format!("`{metric}` message: {what}: {e}"))
+        // serde's own sentence about a value of the wrong type quotes all of it.
+        let what = if e.is_data() { "not an object".to_owned() } else { format!("not JSON: {e}") };
+        Problem::new(Reason::Malformed, format!("`{metric}` message: {what}"))
     })?;
     let field = |name: &str| fields.get(name).map(|raw| raw.get());
     Ok(Body {

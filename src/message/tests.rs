@@ -143,6 +143,20 @@ fn bad_optional_fields_leave_the_values_readable() {
 }
 
 #[test]
+fn what_is_said_of_a_body_can_be_stored_and_is_short() {
+    let long = format!("\"{}\"", "secret ".repeat(1_000));
+    let cases = [
+        decoded(r#"{"recency":[1],"as_of":"\u0000\n"}"#).as_of.unwrap_err(),
+        decoded(&format!(r#"{{"recency":[1],"as_of":{long}}}"#)).as_of.unwrap_err(),
+        decode(Metric::Recency, Some(long.as_bytes())).unwrap_err(),
+    ];
+    for problem in cases {
+        assert!(!problem.detail.contains(char::is_control), "{}", problem.detail);
+        assert!(problem.detail.len() < 200, "{}", problem.detail);
+    }
+}
+
+#[test]
 fn deep_nesting_in_an_ignored_field_is_ignored() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(decoded(&format!(r#"{{"x":{deep},"recency":[1]}}"#)).values.unwrap(), [1.0]);

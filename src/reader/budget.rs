@@ -3,16 +3,17 @@
 //! Owns `--buffer-bytes`. Pure.
 //!
 //! The one idea: below half of the budget everything is read. Above it only topics that are *behind* are
-//! read: those of which little waits for partners, so that reading completes batches rather than fill
-//! memory. **A topic of which nothing waits is always behind**, so a batch can be completed however small
-//! the budget is; memory stays below the budget plus one batch of the largest size seen.
+//! read, those of which little waits for partners, and **always what the oldest waiting message lacks**: so
+//! reading completes batches rather than fill memory. The budget is exceeded by one batch of the largest
+//! size seen, so a batch can be completed however small the budget is. It counts messages as they came;
+//! what is made of them (scores) is bounded by the pipeline.
 
 /// What may be read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// Every topic of every partition.
     All,
-    /// Only topics that are behind: [`Budget::is_behind`].
+    /// Only topics that are behind ([`Budget::is_behind`]) or that the oldest waiting message lacks.
     Behind,
     /// Nothing, until something is settled.
     Nothing,
@@ -62,10 +63,8 @@ impl Budget {
     }
 
     /// Whether a topic of which `waiting` bytes wait for partners is behind, with so many partitions held.
-    /// The partition of the oldest waiting message has room for one more message at least.
-    pub fn is_behind(&self, waiting: usize, partitions: usize, of_oldest: bool) -> bool {
-        let share = self.half() / (3 * partitions.max(1));
-        waiting < if of_oldest { share.max(self.largest) } else { share }
+    pub fn is_behind(&self, waiting: usize, partitions: usize) -> bool {
+        waiting < self.half() / (3 * partitions.max(1))
     }
 
     fn half(&self) -> usize {
@@ -98,9 +97,8 @@ mod tests {
     fn a_topic_is_behind_while_little_of_it_waits() {
         let mut budget = Budget::new(600);
         budget.hold(80);
-        assert!(budget.is_behind(99, 1, false) && !budget.is_behind(100, 1, false));
-        assert!(budget.is_behind(49, 2, false) && !budget.is_behind(50, 2, false));
-        assert!(budget.is_behind(79, 2, true) && !budget.is_behind(80, 2, true));
+        assert!(budget.is_behind(99, 1) && !budget.is_behind(100, 1));
+        assert!(budget.is_behind(49, 2) && !budget.is_behind(50, 2));
     }
 
     #[test]
@@ -109,7 +107,6 @@ mod tests {
         for _ in 0..2 {
             budget.hold(1000);
             assert_eq!(budget.reading(), Reading::Behind);
-            assert!(budget.is_behind(0, 3, true), "the topics that lack the key are read");
         }
         budget.hold(1000);
         assert_eq!(budget.reading(), Reading::Behind, "the batch is whole");

@@ -64,10 +64,10 @@ impl Pairing {
         Self { timeout, lanes: BTreeMap::new(), read: 0, batches: Vec::new(), dead_letters: Vec::new() }
     }
 
-    /// Starts with a partition. `alone` says that the topics have this one partition only, so that
-    /// messages without a key can be paired.
-    pub fn take(&mut self, taken: Taken, alone: bool) {
-        let lane = Lane::new(taken.epoch, taken.progress, alone, self.timeout);
+    /// Starts with a partition. `single_partition` says that the topics have no other, so that messages
+    /// without a key can be paired.
+    pub fn take(&mut self, taken: Taken, single_partition: bool) {
+        let lane = Lane::new(taken.epoch, taken.progress, single_partition, self.timeout);
         self.lanes.insert(taken.partition, lane);
     }
 
@@ -81,6 +81,11 @@ impl Pairing {
     /// The partitions held.
     pub fn partitions(&self) -> impl Iterator<Item = i32> {
         self.lanes.keys().copied()
+    }
+
+    /// Whether no partition is held.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
     }
 
     /// The epoch under which `partition` is held.
@@ -97,7 +102,7 @@ impl Pairing {
         }
         self.read += 1;
         lane.push(message, (now, self.read));
-        self.collect();
+        lane.hand_over(&mut self.batches, &mut self.dead_letters);
         true
     }
 
@@ -136,8 +141,10 @@ impl Pairing {
 
     /// Gives up the messages whose partners are known to be missing.
     pub fn expire(&mut self, now: Duration) {
-        self.lanes.values_mut().for_each(|lane| lane.expire(now));
-        self.collect();
+        for lane in self.lanes.values_mut() {
+            lane.expire(now);
+            lane.hand_over(&mut self.batches, &mut self.dead_letters);
+        }
     }
 
     /// Gives up the oldest waiting message for want of memory. Says whether there was one.
@@ -145,8 +152,8 @@ impl Pairing {
         let oldest = self.oldest();
         if let Some(lane) = oldest.and_then(|partition| self.lanes.get_mut(&partition)) {
             lane.evict_oldest();
+            lane.hand_over(&mut self.batches, &mut self.dead_letters);
         }
-        self.collect();
         oldest.is_some()
     }
 
@@ -175,14 +182,6 @@ impl Pairing {
     fn oldest(&self) -> Option<i32> {
         let ages = self.lanes.iter().filter_map(|(&partition, lane)| Some((lane.oldest()?, partition)));
         ages.min().map(|(_, partition)| partition)
-    }
-
-    fn collect(&mut self) {
-        for lane in self.lanes.values_mut() {
-            let epoch = lane.epoch;
-            self.batches.extend(lane.whole.drain(..).map(|messages| Batch { epoch, messages }));
-            self.dead_letters.extend(lane.given_up.drain(..).map(|letter| (epoch, letter)));
-        }
     }
 }
 

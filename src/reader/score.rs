@@ -6,7 +6,7 @@
 //! The one idea: every fault of a batch is looked for, and **the first in the contract's order is the
 //! reason for all three messages**, whichever of them it was found in.
 
-use crate::message::{Body, CustomerIds, Metric, Problem, Reason, decode};
+use crate::message::{Body, CustomerIds, Message, Metric, Problem, Reason, decode};
 use crate::reader::pairing::{Batch, DeadLetter};
 use crate::reader::quintile::{self, Cut, CutError, Edges, Ties};
 use crate::reader::segment::SegmentMap;
@@ -211,8 +211,9 @@ fn agreed<T: PartialEq>(
 
 /// The earliest of the three message times: what `as_of` means where no message has it.
 fn earliest_timestamp(batch: &Batch) -> Result<DateTime<Utc>, Problem> {
-    let earliest = batch.messages.iter().filter_map(|message| message.timestamp).min();
-    earliest.and_then(DateTime::from_timestamp_millis).ok_or_else(|| {
+    let earliest =
+        batch.messages.iter().filter(|message| message.timestamp.is_some()).min_by_key(|m| m.timestamp);
+    earliest.and_then(Message::produced_at).ok_or_else(|| {
         Problem::new(Reason::BadAsOf, "no `as_of`, and the messages have no time that could stand for it")
     })
 }

@@ -16,7 +16,6 @@ mod suspicion;
 mod waiting;
 
 pub use error::SessionError;
-pub use suspicion::Suspicion;
 
 use super::Options;
 use super::budget::{Budget, Reading};
@@ -29,11 +28,12 @@ use crate::shutdown::Shutdown;
 use pipeline::Pipeline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stored::Stored;
+use suspicion::Suspicion;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
-use waiting::{Answer, ReadingClock, Waiting};
+use waiting::{Answer, Idle, ReadingClock};
 
 /// Connections that commit different partitions at the same time. Postgres works a connection with one
 /// process, so one writer uses one core of the server.
@@ -42,14 +42,24 @@ const WRITERS: usize = 2;
 const MESSAGES_AT_ONCE: usize = 512;
 /// Positions, overdue messages and waiting are looked after this often.
 const TICK: Duration = Duration::from_millis(100);
+/// A session that lasted so long has found everything in order, even if there was nothing to store.
+const SOUND_AFTER: Duration = Duration::from_secs(10);
 /// Pause between two questions for the brokers at the start.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The little that outlives a session.
+#[derive(Debug, Default)]
+pub struct Memory {
+    suspicion: Suspicion,
+    /// With `--until-caught-up`: the high watermarks when a partition was first assigned.
+    targets: BTreeMap<i32, [i64; 3]>,
+}
 
 /// See the module.
 pub struct Session<'a> {
     options: &'a Options,
     shutdown: &'a Shutdown,
-    suspicion: &'a mut Suspicion,
+    memory: &'a mut Memory,
     source: Source,
     cluster: Arc<Cluster>,
     consumer: Consumer,
@@ -61,16 +71,15 @@ pub struct Session<'a> {
     clock: ReadingClock,
     paused: BTreeSet<(Metric, i32)>,
     stored: BTreeMap<i32, Stored>,
-    /// With `--until-caught-up`: the high watermarks when a partition was first assigned.
-    targets: BTreeMap<i32, [i64; 3]>,
     answers: JoinSet<Answer>,
     tick: Interval,
-    waiting: Waiting,
+    idle: Idle,
     trouble: Steps,
     /// The group has spoken: what it assigned is held, be it nothing.
     assigned: bool,
     /// The topics did not fit when the group last assigned them.
     misfit: bool,
+    opened: Instant,
     committed: bool,
 }
 
@@ -79,7 +88,7 @@ impl<'a> Session<'a> {
     pub async fn open(
         options: &'a Options,
         shutdown: &'a Shutdown,
-        suspicion: &'a mut Suspicion,
+        memory: &'a mut Memory,
     ) -> Result<Option<Self>, SessionError> {
         let cluster = Arc::new(Cluster::new(&options.kafka)?);
         let asking = ask_cluster_id(Arc::clone(&cluster), options);
@@ -109,7 +118,7 @@ impl<'a> Session<'a> {
         Ok(Some(Self {
             options,
             shutdown,
-            suspicion,
+            memory,
             source,
             cluster,
             consumer,
@@ -120,20 +129,20 @@ impl<'a> Session<'a> {
             clock: ReadingClock::start(),
             paused: BTreeSet::new(),
             stored: BTreeMap::new(),
-            targets: BTreeMap::new(),
             answers: JoinSet::new(),
             tick,
-            waiting: Waiting::begun(),
+            idle: Idle::begun(),
             trouble: Steps::default(),
             assigned: false,
             misfit: false,
+            opened: Instant::now(),
             committed: false,
         }))
     }
 
-    /// Whether this session has stored anything.
-    pub fn committed(&self) -> bool {
-        self.committed
+    /// Whether this session has worked: an outage that ends it is a new one.
+    pub fn was_sound(&self) -> bool {
+        self.committed || self.opened.elapsed() > SOUND_AFTER
     }
 
     /// Leaves the group.
@@ -146,8 +155,8 @@ impl<'a> Session<'a> {
         loop {
             tokio::select! {
                 biased;
-                () = self.shutdown.requested() => return self.finish_commits().await,
-                receipt = self.pipeline.next(self.suspicion), if self.pipeline.is_busy() => {
+                () = self.shutdown.requested() => return self.drain().await,
+                receipt = self.pipeline.next(&mut self.memory.suspicion), if self.pipeline.is_busy() => {
                     self.on_commit(receipt?);
                 }
                 Some(answer) = self.answers.join_next() => self.on_answer(answer)?,
@@ -155,13 +164,23 @@ impl<'a> Session<'a> {
                 event = self.consumer.next() => self.on_events(event).await?,
             }
             self.pipeline.collect(&mut self.pairing);
-            self.pipeline.start(&mut self.pairing, self.suspicion);
+            self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
             self.control_reading()?;
             if self.options.until_caught_up && self.has_caught_up() {
                 tracing::info!("caught up");
                 return Ok(());
             }
         }
+    }
+
+    /// Finishes what is under way, and stores how far reading got: a transaction marker behind the last batch
+    /// may be gone when the reader comes back.
+    async fn drain(&mut self) -> Result<(), SessionError> {
+        self.finish_commits().await?;
+        self.look_at_positions()?;
+        self.stored.keys().for_each(|&partition| self.pipeline.note_progress(partition));
+        self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
+        self.finish_commits().await
     }
 
     /// Takes in an event, and what else is there already.
@@ -212,7 +231,7 @@ impl<'a> Session<'a> {
         }
         self.pairing.expire(now);
         self.note_progress();
-        self.look_after_waiting();
+        self.look_after_idleness();
         Ok(())
     }
 

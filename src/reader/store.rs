@@ -1,4 +1,4 @@
-//! Postgres: the only file with queries.
+//! Postgres: with `store/`, the only place with queries.
 //!
 //! Owns what is stored, and the transaction that makes it exactly once. Does not decide what to store.
 //! Everything here blocks; the session calls it on threads made for that.
@@ -212,7 +212,7 @@ impl Store {
     /// is unknown and the connection is to be dropped**; the tables tell which it was.
     pub fn commit(&mut self, rules: &Rules, parts: &[Part]) -> Result<(), StoreError> {
         let source = &self.source;
-        self.connection.transaction(|connection| {
+        let stored = self.connection.transaction(|connection| {
             let scored: Vec<&Scored> = parts.iter().flat_map(|part| &part.batches).collect();
             let ids = insert::new_batch_ids(connection, scored.len())?;
             if !scored.is_empty() {
@@ -221,7 +221,13 @@ impl Store {
             insert::batches(connection, rules, source, &ids, &scored)?;
             insert::dead_letters(connection, source, parts)?;
             parts.iter().try_for_each(|part| move_progress(connection, source, part))
-        })
+        });
+        // A connection that breaks during COPY looks like a statement that failed.
+        stored.map_err(|error: StoreError| if self.is_sound() { error } else { error.on_broken_connection() })
+    }
+
+    fn is_sound(&mut self) -> bool {
+        diesel::sql_query("SELECT 1").execute(&mut self.connection).is_ok()
     }
 }
 

@@ -120,6 +120,7 @@ fn fields() -> Vec<(&'static str, &'static str, &'static str)> {
         ("the year 9999", r#""as_of":"9999-12-31T23:59:59Z""#, ""),
         ("a time without zone", r#""as_of":"2026-01-01T00:00:00""#, "bad_as_of"),
         ("a day that does not exist", r#""as_of":"2026-02-30T00:00:00Z""#, "bad_as_of"),
+        ("a time with U+0000", r#""as_of":"\u0000""#, "bad_as_of"),
         ("a date", r#""as_of":"2026-01-01""#, "bad_as_of"),
         ("a number as time", r#""as_of":1767225600"#, "bad_as_of"),
         ("time null", r#""as_of":null"#, "bad_as_of"),
@@ -230,6 +231,22 @@ fn every_kind_of_bad_input_is_refused_for_its_reason_and_harms_no_neighbour() {
     let behind =
         format!("SELECT count(*) FROM progress WHERE recency_next + monetary_next <> {}", 4 * kinds.len());
     assert_eq!(world.number(&behind), Some(0));
+}
+
+#[test]
+fn a_message_time_that_postgres_cannot_store_is_refused_and_kept_without_it() {
+    let world = World::new("times", 1);
+    let plain = Plain::new(&world.kafka);
+    for (topic, metric) in world.topics.iter().zip(METRICS) {
+        // 32 000 BC; Postgres begins in 4713 BC.
+        plain.send_at(topic, 0, Some(b"old"), Some(sound(metric).as_bytes()), Some(-1_000_000_000_000_000));
+        plain.send(topic, 0, Some(b"neighbour"), Some(sound(metric).as_bytes()));
+    }
+    plain.flush();
+    world.catch_up(&[]);
+    let refused = "SELECT count(*) FROM dead_letters WHERE reason = 'bad_as_of' AND produced_at IS NULL";
+    assert_eq!(world.number(refused), Some(3));
+    assert_eq!(world.number("SELECT count(*) FROM batches"), Some(1));
 }
 
 #[test]

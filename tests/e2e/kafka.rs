@@ -1,7 +1,9 @@
 //! Kafka by hand: topics, and messages that no producer of ours would send.
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use std::time::Duration;
@@ -57,6 +59,17 @@ pub fn delete_records(kafka: &str, topic: &str, partition: i32, offset: i64) {
     });
 }
 
+/// Sets the largest message that a topic takes, in bytes.
+pub fn limit_messages(kafka: &str, topic: &str, bytes: u32) {
+    let bytes = bytes.to_string();
+    let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
+    block_on(async {
+        for altered in admin(kafka).alter_configs([&config], &options()).await.unwrap() {
+            altered.unwrap();
+        }
+    });
+}
+
 /// A producer without transactions.
 pub struct Plain(ThreadedProducer<DefaultProducerContext>);
 
@@ -88,9 +101,22 @@ impl Plain {
     }
 
     pub fn send(&self, topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) {
+        self.send_at(topic, partition, key, value, None);
+    }
+
+    /// With a time of the sender's own, in milliseconds since 1970.
+    pub fn send_at(
+        &self,
+        topic: &str,
+        partition: i32,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        time: Option<i64>,
+    ) {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
         record.key = key;
         record.payload = value;
+        record.timestamp = time;
         self.0.send(record).map_err(|(error, _)| error).unwrap();
     }
 

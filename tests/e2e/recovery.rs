@@ -135,6 +135,64 @@ fn a_batch_that_postgres_refuses_again_and_again_stops_the_reader_which_names_it
 }
 
 #[test]
+fn a_topic_paused_when_the_group_moves_is_read_again() {
+    let world = World::new("paused", 2);
+    let plain = Plain::new(&world.kafka);
+    let body = |metric: &str| format!(r#"{{"{metric}":[1,2,3]}}"#);
+    let send = |topic: usize, metric: &str| {
+        for i in 0..2_000 {
+            plain.send(
+                &world.topics[topic],
+                i % 2,
+                Some(i.to_string().as_bytes()),
+                Some(body(metric).as_bytes()),
+            );
+        }
+        plain.flush();
+    };
+    // Far more than the budget, so that recency is paused and waits.
+    send(0, "recency");
+    let flags = ["--buffer-bytes", "200KiB", "--pairing-timeout", "600s"];
+    let mut reader = world.reader(&flags);
+    reader.wait_until_it_says("took partition");
+    sleep(Duration::from_secs(1));
+    let mut other = world.reader(&flags);
+    other.wait_until_it_says("took partition");
+    other.stop();
+    send(1, "frequency");
+    send(2, "monetary");
+    world.wait_for_batches(2_000);
+    reader.stop();
+    world.verify(&["--expect-dead", "0"]);
+}
+
+#[test]
+fn partners_in_another_order_are_found_within_the_budget() {
+    let world = World::new("skewed", 1);
+    let plain = Plain::new(&world.kafka);
+    // One topic is ahead, and of the others each has the keys in an order of its own.
+    let order = |metric: &str| -> Vec<i32> {
+        (0..600)
+            .map(|i| match metric {
+                "recency" => i,
+                "frequency" => i ^ 3,
+                _ => i ^ 5,
+            })
+            .collect()
+    };
+    for (topic, metric) in world.topics.iter().zip(["recency", "frequency", "monetary"]) {
+        for key in order(metric) {
+            let body = format!(r#"{{"{metric}":[{key},{}]}}"#, key + 1);
+            plain.send(topic, 0, Some(key.to_string().as_bytes()), Some(body.as_bytes()));
+        }
+        plain.flush();
+    }
+    world.catch_up(&["--buffer-bytes", "100KiB", "--pairing-timeout", "5s"]);
+    let said = world.verify(&["--progress", "--expect-dead", "0"]);
+    assert!(said.contains("600 batches"), "{said}");
+}
+
+#[test]
 fn two_readers_share_the_partitions_and_a_third_of_two_gets_none() {
     let world = World::new("sharing", 2);
     let mut readers: Vec<_> = (0..2).map(|_| world.reader(&[])).collect();

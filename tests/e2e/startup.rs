@@ -31,6 +31,11 @@ fn usage_and_configuration_errors_exit_with_2() {
         (&["--database-url", url, "--kafka-property", "isolation.level=read_uncommitted"], "isolation.level"),
         (&["--database-url", url, "--kafka-property", "no.such.property=1"], "no.such.property"),
     ];
+    // Found by libpq, once a broker has answered.
+    let kafka = crate::world::shared_kafka();
+    let mut misspelt = reader(&["--bootstrap-servers", &kafka, "--database-url", "postgresq://u:secret@h/d"]);
+    misspelt.fails(2, "--database-url cannot be read");
+    assert!(!misspelt.said().contains("secret"), "{}", misspelt.said());
     for (flags, words) in cases {
         reader(flags).fails(2, words);
     }
@@ -72,6 +77,15 @@ fn a_second_producer_with_the_same_id_ends_the_first() {
     assert!(first.said().contains("--transactional-id"), "{}", first.said());
     world.catch_up(&[]);
     world.verify(&["--progress", "--expect-dead", "0"]);
+}
+
+#[test]
+fn a_batch_that_the_brokers_will_never_take_ends_the_producer() {
+    let world = World::new("too_large", 1);
+    world.topics.iter().for_each(|topic| crate::kafka::limit_messages(&world.kafka, topic, 1_000));
+    let mut producer = world.producer(&["--batches", "1", "--customers", "5000"]);
+    producer.fails(1, "the brokers refuse the batch");
+    assert!(producer.said().contains("--customers"), "{}", producer.said());
 }
 
 #[test]

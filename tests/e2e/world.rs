@@ -221,7 +221,8 @@ impl Daemon {
         assert_eq!(self.exit_code(), Some(code), "it said:\n{}", self.said());
         let said = self.said();
         assert!(said.contains(words), "expected `{words}`; it said:\n{said}");
-        assert_eq!(said.matches("error: ").count(), 1, "one error:\n{said}");
+        let errors = said.lines().filter(|line| line.starts_with("error: ")).count();
+        assert_eq!(errors, 1, "one error:\n{said}");
         assert!(!said.contains("panicked"), "{said}");
     }
 

@@ -1,6 +1,6 @@
 //! One partition of the three topics: who waits for whom.
 
-use super::{Age, DeadLetter};
+use super::{Age, Batch, DeadLetter};
 use crate::message::{Message, Metric, Problem, Reason};
 use crate::reader::progress::Progress;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -32,11 +32,11 @@ enum Mark {
 pub(super) struct Lane {
     pub(super) epoch: i64,
     pub(super) progress: [Progress; 3],
-    /// Batches that became whole, not yet collected.
-    pub(super) whole: Vec<[Message; 3]>,
-    /// Messages given up, not yet collected.
-    pub(super) given_up: Vec<DeadLetter>,
-    alone: bool,
+    /// Batches that became whole, not yet handed over.
+    whole: Vec<[Message; 3]>,
+    /// Messages given up, not yet handed over.
+    given_up: Vec<DeadLetter>,
+    single_partition: bool,
     timeout: Duration,
     waiting: HashMap<Key, Queues>,
     /// Per topic, the weight of the messages that wait.
@@ -46,13 +46,18 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(epoch: i64, progress: [Progress; 3], alone: bool, timeout: Duration) -> Self {
+    pub(super) fn new(
+        epoch: i64,
+        progress: [Progress; 3],
+        single_partition: bool,
+        timeout: Duration,
+    ) -> Self {
         Self {
             epoch,
             progress,
             whole: Vec::new(),
             given_up: Vec::new(),
-            alone,
+            single_partition,
             timeout,
             waiting: HashMap::new(),
             waiting_bytes: [0; 3],
@@ -62,7 +67,7 @@ impl Lane {
     }
 
     pub(super) fn push(&mut self, message: Message, age: Age) {
-        if message.key.is_none() && !self.alone {
+        if message.key.is_none() && !self.single_partition {
             let detail = "no key, and the topics have more than one partition: give the three messages of a \
                           batch the same key";
             return self.give_up(message, Problem::new(Reason::NoKey, detail));
@@ -72,6 +77,13 @@ impl Lane {
         self.waiting_bytes[message.metric.index()] += message.weight();
         self.waiting.entry(key.clone()).or_default()[message.metric.index()].push_back((age, message));
         self.pair(&key);
+    }
+
+    /// Hands over what became whole or was given up, with the epoch it was read under.
+    pub(super) fn hand_over(&mut self, batches: &mut Vec<Batch>, dead_letters: &mut Vec<(i64, DeadLetter)>) {
+        let epoch = self.epoch;
+        batches.extend(self.whole.drain(..).map(|messages| Batch { epoch, messages }));
+        dead_letters.extend(self.given_up.drain(..).map(|letter| (epoch, letter)));
     }
 
     /// Pairs the heads of the queues of `key` as long as there are three.
@@ -156,12 +168,11 @@ impl Lane {
             return;
         }
         let overdue = self.by_age.range(..=last_overdue(now, self.timeout));
-        let missed: Vec<(Metric, Key)> = overdue
+        let missed: Vec<(Metric, Key, Vec<&str>)> = overdue
             .filter(|(age, (metric, key))| self.is_missed(**age, *metric, key, &ends))
-            .map(|(_, (metric, key))| (*metric, key.clone()))
+            .map(|(_, (metric, key))| (*metric, key.clone(), self.lacks(key).map(Metric::name).collect()))
             .collect();
-        for (metric, key) in missed {
-            let lacks: Vec<&str> = self.lacks(&key).map(Metric::name).collect();
+        for (metric, key, lacks) in missed {
             let detail = format!(
                 "no message with its key came on {} within {}",
                 lacks.join(" nor "),

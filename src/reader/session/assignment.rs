@@ -4,7 +4,7 @@
 //! in the first `assign`, so that no position is ever Kafka's.
 
 use super::stored::Stored;
-use super::waiting::Waiting;
+use super::waiting::Idle;
 use super::{Session, SessionError, blocking};
 use crate::kafka::Cluster;
 use crate::message::Metric;
@@ -20,6 +20,11 @@ type Watermarks = [(i64, i64); 3];
 impl Session<'_> {
     /// Takes the partitions that the group gives us, and starts reading.
     pub(super) async fn on_assigned(&mut self, assigned: Vec<(Metric, i32)>) -> Result<(), SessionError> {
+        // librdkafka may assign again without having revoked (partitions were added meanwhile). What it knows
+        // of positions then is of the old assignment, so nothing here may go on.
+        if !self.pairing.is_empty() {
+            return Err(SessionError::Rejoin);
+        }
         let cluster = Arc::clone(&self.cluster);
         let topics = blocking(move || cluster.topic_partitions()).await??;
         let Some(count) = topics.equal() else {
@@ -37,35 +42,38 @@ impl Session<'_> {
             let next = taken.progress.each_ref().map(Progress::next);
             positions.extend(Metric::ALL.map(|metric| (metric, partition, next[metric.index()])));
             let high = watermarks.map(|(_, high)| high);
-            self.stored.insert(partition, Stored { next, at: Instant::now(), high });
+            self.stored.insert(partition, Stored { next, at: Instant::now(), high_when_taken: high });
             if self.options.until_caught_up {
-                self.targets.entry(partition).or_insert(high);
+                self.memory.targets.entry(partition).or_insert(high);
             }
             tracing::info!(partition, epoch = taken.epoch, from = %offsets(next), "took partition");
             self.pairing.take(taken, count == 1);
         }
-        self.assigned = true;
-        self.misfit = false;
+        // Part of the topics may be assigned before the group knows of them all: that is no assignment.
+        self.assigned = assigned.is_empty() || !positions.is_empty();
+        self.misfit = !self.assigned;
         self.consumer.assign(&positions)?;
         Ok(())
     }
 
     /// Finishes the commit under way, and forgets everything else that was read.
     pub(super) async fn on_revoked(&mut self) -> Result<(), SessionError> {
-        self.finish_commits().await?;
+        let finished = self.finish_commits().await;
         let gone: Vec<String> = self.pairing.partitions().map(|partition| partition.to_string()).collect();
         if !gone.is_empty() {
             tracing::info!(partitions = gone.join(","), "gave partitions back");
         }
+        // librdkafka keeps a partition paused that is given back and comes again.
+        let paused: Vec<_> = std::mem::take(&mut self.paused).into_iter().collect();
+        self.consumer.resume(&paused)?;
+        self.consumer.unassign()?;
         self.pairing.forget_all();
         self.pipeline.forget_all();
         self.budget.release_all();
-        self.assigned = false;
-        self.waiting = Waiting::begun();
-        self.paused.clear();
         self.stored.clear();
-        self.consumer.unassign()?;
-        Ok(())
+        self.assigned = false;
+        self.idle = Idle::begun();
+        finished
     }
 
     /// Takes partitions in the database, on a thread; the connection goes there and comes back.

@@ -16,7 +16,7 @@ pub(super) enum Outcome {
 
 /// An outcome that waits for its commit.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct Unstored {
     pub(super) partition: i32,
     pub(super) epoch: i64,
     /// Bytes of its messages in the memory budget.
@@ -40,30 +40,32 @@ pub(super) struct Receipt {
     pub(super) weight: usize,
     /// Since the commit was begun.
     pub(super) took: Duration,
+    /// Under which generation of [`super::pipeline::Pipeline`] it was built.
+    pub(super) generation: u64,
     /// Where a commit of a single batch has its first message.
-    pub(super) alone: Option<Position>,
+    pub(super) single: Option<Position>,
 }
 
 /// Builds the parts of a commit, and settles in `pairing` what they store: **from here on its progress
 /// counts on this commit; if the commit fails, the session ends and `pairing` with it.**
 pub(super) fn build(
     pairing: &mut Pairing,
-    waiting: Vec<Waiting>,
+    unstored: Vec<Unstored>,
     noted: BTreeSet<i32>,
 ) -> (Vec<Part>, Receipt) {
     let mut contents: BTreeMap<i32, (Vec<Scored>, Vec<DeadLetter>)> = BTreeMap::new();
     let (mut weight, mut first) = (0, Vec::new());
-    for waiting in waiting {
+    for unstored in unstored {
         // What was read under an earlier ownership is not ours to store.
-        if pairing.epoch(waiting.partition) != Some(waiting.epoch) {
+        if pairing.epoch(unstored.partition) != Some(unstored.epoch) {
             continue;
         }
-        weight += waiting.weight;
-        let (batches, letters) = contents.entry(waiting.partition).or_default();
-        let positions = positions(&waiting);
+        weight += unstored.weight;
+        let (batches, letters) = contents.entry(unstored.partition).or_default();
+        let positions = positions(&unstored);
         first.extend(positions.first().copied());
         positions.into_iter().for_each(|position| pairing.settle(position));
-        match waiting.outcome {
+        match unstored.outcome {
             Outcome::Scored(scored) => batches.push(*scored),
             Outcome::Refused(refused) => letters.extend(refused),
         }
@@ -84,15 +86,16 @@ pub(super) fn build(
         dead_letters: parts.iter().flat_map(|part| &part.dead_letters).map(describe).collect(),
         weight,
         took: Duration::ZERO,
-        alone: if let [only] = first[..] { Some(only) } else { None },
+        generation: 0,
+        single: if let [only] = first[..] { Some(only) } else { None },
     };
     (parts, receipt)
 }
 
 /// Where the messages of an outcome stand.
-fn positions(waiting: &Waiting) -> Vec<Position> {
-    let partition = waiting.partition;
-    match &waiting.outcome {
+fn positions(unstored: &Unstored) -> Vec<Position> {
+    let partition = unstored.partition;
+    match &unstored.outcome {
         Outcome::Scored(scored) => Metric::ALL
             .into_iter()
             .map(|metric| Position { partition, metric, offset: scored.offsets[metric.index()] })

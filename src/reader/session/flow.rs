@@ -12,17 +12,13 @@ impl Session<'_> {
         if reading == Reading::All && self.paused.is_empty() {
             return Ok(());
         }
-        let closed = self.closed_topics(reading);
-        // Nothing that the oldest message lacks may be read, and nothing is under way that would free
-        // memory: it makes room, or the reader would stall for ever.
-        let stalled = self.pairing.oldest_lacks().is_some_and(|(partition, lacks)| {
-            lacks.iter().all(|&metric| closed.contains(&(metric, partition)))
-        });
-        if stalled && self.pipeline.is_empty() {
-            self.pairing.evict_oldest();
+        // Memory is full, and nothing is under way that would free any: the oldest message makes room, or
+        // the reader would stall for ever.
+        if reading == Reading::Nothing && self.pipeline.is_empty() && self.pairing.evict_oldest() {
             self.pipeline.collect(&mut self.pairing);
-            self.pipeline.start(&mut self.pairing, self.suspicion);
+            self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
         }
+        let closed = self.closed_topics(reading);
         let pause: Vec<_> = closed.difference(&self.paused).copied().collect();
         if !pause.is_empty() {
             self.consumer.pause(&pause)?;
@@ -37,15 +33,18 @@ impl Session<'_> {
 
     /// The topics that may not be read now.
     fn closed_topics(&self, reading: Reading) -> BTreeSet<(Metric, i32)> {
-        let oldest = self.pairing.oldest_lacks().map(|(partition, _)| partition);
+        let oldest = self.pairing.oldest_lacks();
+        let awaited = |metric: Metric, partition: i32| {
+            oldest.as_ref().is_some_and(|(of, lacks)| *of == partition && lacks.contains(&metric))
+        };
         let partitions = self.pairing.partitions().count();
+        let is_behind = |metric: Metric, partition: i32| {
+            self.budget.is_behind(self.pairing.waiting_bytes(partition)[metric.index()], partitions)
+        };
         let is_open = |metric: Metric, partition: i32| match reading {
             Reading::All => true,
             Reading::Nothing => false,
-            Reading::Behind => {
-                let waiting = self.pairing.waiting_bytes(partition)[metric.index()];
-                self.budget.is_behind(waiting, partitions, oldest == Some(partition))
-            }
+            Reading::Behind => is_behind(metric, partition) || awaited(metric, partition),
         };
         let held =
             self.pairing.partitions().flat_map(|partition| Metric::ALL.map(|metric| (metric, partition)));

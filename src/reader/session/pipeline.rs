@@ -6,7 +6,7 @@
 //! The one idea: partitions are independent. Each is in at most one commit at a time; whoever waits
 //! meanwhile goes into the next commit together (group commit).
 
-use super::commit::{Outcome, Receipt, Waiting, build};
+use super::commit::{Outcome, Receipt, Unstored, build};
 use super::error::SessionError;
 use super::suspicion::Suspicion;
 use crate::message::Message;
@@ -32,7 +32,7 @@ const COMMIT_BATCHES: usize = 5_000;
 
 /// What a thread came back with.
 enum Done {
-    Scored(Vec<Waiting>),
+    Scored(Vec<Unstored>),
     Committed { store: Box<Store>, receipt: Receipt, result: Result<(), StoreError> },
 }
 
@@ -40,7 +40,7 @@ enum Done {
 pub(super) struct Pipeline {
     rules: Arc<Rules>,
     to_score: VecDeque<Batch>,
-    ready: BTreeMap<i32, VecDeque<Waiting>>,
+    ready: BTreeMap<i32, VecDeque<Unstored>>,
     /// Partitions whose progress is to be stored although nothing else is.
     to_note: BTreeSet<i32>,
     in_commit: BTreeSet<i32>,
@@ -49,6 +49,8 @@ pub(super) struct Pipeline {
     work: JoinSet<Done>,
     scoring: usize,
     scored_ahead: usize,
+    /// Raised when everything is forgotten, and the memory budget with it.
+    generation: u64,
 }
 
 impl Pipeline {
@@ -63,6 +65,7 @@ impl Pipeline {
             work: JoinSet::new(),
             scoring: 0,
             scored_ahead: 0,
+            generation: 0,
         }
     }
 
@@ -72,8 +75,8 @@ impl Pipeline {
         for (epoch, letter) in pairing.take_dead_letters() {
             let (partition, weight) = (letter.message.partition, letter.message.weight());
             let outcome = Outcome::Refused(vec![letter]);
-            let waiting = Waiting { partition, epoch, weight, customers: 0, outcome };
-            self.ready.entry(partition).or_default().push_back(waiting);
+            let unstored = Unstored { partition, epoch, weight, customers: 0, outcome };
+            self.ready.entry(partition).or_default().push_back(unstored);
         }
     }
 
@@ -108,6 +111,7 @@ impl Pipeline {
         self.ready.clear();
         self.to_note.clear();
         self.scored_ahead = 0;
+        self.generation += 1;
     }
 
     /// Gives idle threads something to do.
@@ -140,14 +144,15 @@ impl Pipeline {
         if self.idle.is_empty() {
             return false;
         }
-        let waiting = self.take_waiting(suspicion.is_active());
+        let unstored = self.take_unstored(suspicion.is_active());
         let noted = std::mem::take(&mut self.to_note);
         let (noted, kept) = noted.into_iter().partition(|partition| !self.in_commit.contains(partition));
         self.to_note = kept;
-        let (parts, mut receipt) = build(pairing, waiting, noted);
+        let (parts, mut receipt) = build(pairing, unstored, noted);
         let Some(mut store) = (!parts.is_empty()).then(|| self.idle.pop()).flatten() else { return false };
 
         self.in_commit.extend(parts.iter().map(|part| part.partition));
+        receipt.generation = self.generation;
         let rules = Arc::clone(&self.rules);
         self.work.spawn_blocking(move || {
             let begun = Instant::now();
@@ -160,8 +165,8 @@ impl Pipeline {
 
     /// Takes what goes into the next commit: of partitions that are in none, up to the limits; a single
     /// outcome while a batch is suspected.
-    fn take_waiting(&mut self, one_only: bool) -> Vec<Waiting> {
-        let free = |(partition, queue): &(&i32, &mut VecDeque<Waiting>)| {
+    fn take_unstored(&mut self, one_only: bool) -> Vec<Unstored> {
+        let free = |(partition, queue): &(&i32, &mut VecDeque<Unstored>)| {
             !self.in_commit.contains(*partition) && !queue.is_empty()
         };
         let mut queues: Vec<_> = self.ready.iter_mut().filter(free).map(|(_, queue)| queue).collect();
@@ -172,10 +177,10 @@ impl Pipeline {
         for queue in queues {
             while taken.len() < limit
                 && customers < COMMIT_CUSTOMERS
-                && let Some(waiting) = queue.pop_front()
+                && let Some(unstored) = queue.pop_front()
             {
-                customers += waiting.customers;
-                taken.push(waiting);
+                customers += unstored.customers;
+                taken.push(unstored);
             }
         }
         self.scored_ahead = self.scored_ahead.saturating_sub(customers);
@@ -199,14 +204,18 @@ impl Pipeline {
         match done.map_err(|error| SessionError::Broken(format!("a thread failed: {error}")))? {
             Done::Scored(scored) => {
                 self.scoring -= 1;
-                for waiting in scored {
-                    self.scored_ahead += waiting.customers;
-                    self.ready.entry(waiting.partition).or_default().push_back(waiting);
+                for unstored in scored {
+                    self.scored_ahead += unstored.customers;
+                    self.ready.entry(unstored.partition).or_default().push_back(unstored);
                 }
                 Ok(None)
             }
-            Done::Committed { store, receipt, result } => {
-                suspicion.judge(receipt.alone, result)?;
+            Done::Committed { store, mut receipt, result } => {
+                suspicion.judge(receipt.single, result)?;
+                if receipt.generation != self.generation {
+                    // Its memory was given back already, with everything else that was forgotten.
+                    receipt.weight = 0;
+                }
                 for (partition, _) in &receipt.progress {
                     self.in_commit.remove(partition);
                 }
@@ -217,7 +226,7 @@ impl Pipeline {
     }
 }
 
-fn score_one(rules: &Rules, batch: Batch) -> Waiting {
+fn score_one(rules: &Rules, batch: Batch) -> Unstored {
     let (epoch, weight) = (batch.epoch, weight(&batch.messages));
     let partition = batch.messages[0].partition;
     let outcome = match score(rules, batch) {
@@ -225,7 +234,7 @@ fn score_one(rules: &Rules, batch: Batch) -> Waiting {
         Err(letters) => Outcome::Refused(letters),
     };
     let customers = if let Outcome::Scored(scored) = &outcome { scored.customers() } else { 0 };
-    Waiting { partition, epoch, weight, customers, outcome }
+    Unstored { partition, epoch, weight, customers, outcome }
 }
 
 fn weight(messages: &[Message]) -> usize {

@@ -17,7 +17,7 @@ pub(super) struct Stored {
     pub(super) next: [i64; 3],
     pub(super) at: Instant,
     /// The high watermarks when the partition was taken.
-    pub(super) high: [i64; 3],
+    pub(super) high_when_taken: [i64; 3],
 }
 
 impl Session<'_> {
@@ -27,7 +27,7 @@ impl Session<'_> {
         for (&partition, stored) in &self.stored {
             let Some(progress) = self.pairing.progress(partition) else { continue };
             let reached = |next: [i64; 3], target: &[i64; 3]| next.iter().zip(target).all(|(n, t)| n >= t);
-            let target = self.targets.get(&partition);
+            let target = self.memory.targets.get(&partition);
             let awaited = target.is_some_and(|t| reached(progress, t) && !reached(stored.next, t));
             let due = progress != stored.next && (awaited || stored.at.elapsed() >= NOTE_AFTER);
             if due && !self.pipeline.is_committing(partition) {
@@ -71,7 +71,7 @@ impl Session<'_> {
         let behind = self.stored.iter().flat_map(|(&partition, stored)| {
             Metric::ALL.map(|metric| {
                 let high = self.consumer.high_watermark(metric, partition).unwrap_or_default();
-                (high.max(stored.high[metric.index()]) - stored.next[metric.index()]).max(0)
+                (high.max(stored.high_when_taken[metric.index()]) - stored.next[metric.index()]).max(0)
             })
         });
         behind.sum()
@@ -80,7 +80,7 @@ impl Session<'_> {
     /// Whether everything is stored that was in the log when its partition was first assigned.
     pub(super) fn has_caught_up(&self) -> bool {
         let reached = |(partition, stored): (&i32, &Stored)| {
-            let target = self.targets.get(partition);
+            let target = self.memory.targets.get(partition);
             target.is_some_and(|target| stored.next.iter().zip(target).all(|(next, t)| next >= t))
         };
         self.assigned && self.stored.iter().all(reached) && !self.pipeline.has_commits()
@@ -91,7 +91,7 @@ impl Session<'_> {
         let deadline = Instant::now() + COMMIT_PATIENCE;
         while self.pipeline.has_commits() {
             let left = deadline.saturating_duration_since(Instant::now());
-            match timeout(left, self.pipeline.next(self.suspicion)).await {
+            match timeout(left, self.pipeline.next(&mut self.memory.suspicion)).await {
                 Ok(receipt) => self.on_commit(receipt?),
                 Err(_) => {
                     tracing::warn!("a commit takes longer than {} s; leaving it", COMMIT_PATIENCE.as_secs());

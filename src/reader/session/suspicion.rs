@@ -24,10 +24,10 @@ impl Suspicion {
         self.probation > 0
     }
 
-    /// Draws the conclusion from a commit; `alone` is the batch, if there was only one.
+    /// Draws the conclusion from a commit; `single` is the batch, if there was only one.
     pub(super) fn judge(
         &mut self,
-        alone: Option<Position>,
+        single: Option<Position>,
         result: Result<(), StoreError>,
     ) -> Result<(), SessionError> {
         match result {
@@ -37,14 +37,14 @@ impl Suspicion {
             }
             Err(error) if error.blames_statement() => {
                 self.probation = PROBATION;
-                self.accuse(alone, error)
+                self.accuse(single, error)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn accuse(&mut self, alone: Option<Position>, source: StoreError) -> Result<(), SessionError> {
-        let Some(first) = alone else { return Err(source.into()) };
+    fn accuse(&mut self, single: Option<Position>, source: StoreError) -> Result<(), SessionError> {
+        let Some(first) = single else { return Err(source.into()) };
         let before = self.failed.filter(|(position, _)| *position == first).map_or(0, |(_, times)| times);
         self.failed = Some((first, before + 1));
         if before + 1 < TRIES {

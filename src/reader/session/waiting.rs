@@ -24,12 +24,12 @@ pub(super) enum Answer {
 
 /// While nothing is read: when to ask for the reason, and when to tell it.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct Idle {
     asked: Instant,
     tell: Steps,
 }
 
-impl Waiting {
+impl Idle {
     pub(super) fn begun() -> Self {
         Self { asked: Instant::now(), tell: Steps::begun() }
     }
@@ -72,12 +72,12 @@ impl Session<'_> {
     }
 
     /// While no partition is ours: asks for the reason, now and then.
-    pub(super) fn look_after_waiting(&mut self) {
+    pub(super) fn look_after_idleness(&mut self) {
         let holds_some = self.pairing.partitions().next().is_some();
-        if holds_some || !self.answers.is_empty() || self.waiting.asked.elapsed() < ASK_AGAIN {
+        if holds_some || !self.answers.is_empty() || self.idle.asked.elapsed() < ASK_AGAIN {
             return;
         }
-        self.waiting.asked = Instant::now();
+        self.idle.asked = Instant::now();
         let cluster = Arc::clone(&self.cluster);
         self.answers.spawn_blocking(move || Answer::Topics(cluster.topic_partitions()));
     }
@@ -89,12 +89,12 @@ impl Session<'_> {
                 self.pairing.mark(partition, metric, high);
                 Ok(())
             }
-            Answer::Topics(topics) => self.tell_waiting(topics),
+            Answer::Topics(topics) => self.tell_why_idle(topics),
         }
     }
 
     /// Says why nothing is read, once per step.
-    fn tell_waiting(&mut self, topics: Result<TopicPartitions, KafkaError>) -> Result<(), SessionError> {
+    fn tell_why_idle(&mut self, topics: Result<TopicPartitions, KafkaError>) -> Result<(), SessionError> {
         let why = match topics {
             Err(KafkaError::Transient(what)) => format!("the brokers: {what}"),
             Err(error) => return Err(error.into()),
@@ -108,7 +108,7 @@ impl Session<'_> {
             }
             Ok(topics) => format!("the topics, whose partition counts must be equal: {topics}"),
         };
-        if let Some(lasted) = self.waiting.tell.due() {
+        if let Some(lasted) = self.idle.tell.due() {
             tracing::warn!(for_s = lasted.as_secs(), "waiting for {why}");
         }
         Ok(())

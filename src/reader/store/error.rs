@@ -9,6 +9,9 @@ pub enum StoreError {
     /// No connection, or it broke: a new session may find another state of affairs.
     #[error("postgres cannot be reached")]
     Unreachable(#[source] BoxedError),
+    /// Somebody else is in the way (a lock, a deadlock, a server that is read-only for now).
+    #[error("postgres is busy")]
+    Busy(#[source] BoxedError),
     /// A statement failed although the connection is sound.
     #[error("postgres refused a statement")]
     Statement(#[source] BoxedError),
@@ -21,6 +24,9 @@ pub enum StoreError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// The connection string itself. What libpq says of it is not shown: it quotes passwords.
+    #[error("--database-url cannot be read")]
+    BadUrl,
     /// Another reader took the partition: nothing was written.
     #[error("partition {partition} belongs to another reader now (epoch {epoch} is over)")]
     Fenced {
@@ -43,39 +49,59 @@ pub enum StoreError {
 
 type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What Postgres says (untranslated) when no retry can help, and what then does.
-const REFUSALS: [(&str, &str); 8] = [
-    ("password authentication failed", "check user and password in --database-url"),
-    ("no password supplied", "give a password in --database-url, or in PGPASSWORD or ~/.pgpass"),
-    ("no pg_hba.conf entry", "pg_hba.conf of the server does not admit this user from this host"),
-    ("role \"", "check the user in --database-url, or create the role"),
-    ("permission denied", "grant the role what it lacks: it creates, reads and writes tables in its schema"),
-    ("database \"", "check the database in --database-url, or create it: createdb NAME"),
-    ("invalid connection option", "check --database-url: postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
-    ("missing \"=\"", "check --database-url: postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
+const GRANT: &str = "grant the role what it lacks: it creates, reads and writes tables in its schema";
+
+/// What Postgres says (in English) when no retry can help, all words of a row, and what then does.
+const REFUSALS: [(&[&str], &str); 7] = [
+    (&["authentication failed"], "check user and password in --database-url"),
+    (&["no password supplied"], "give a password in --database-url, or in PGPASSWORD or ~/.pgpass"),
+    (&["no pg_hba.conf entry"], "pg_hba.conf of the server does not admit this user from this host"),
+    (&["role \"", "does not exist"], "check the user in --database-url, or create the role"),
+    (&["role \"", "not permitted to log in"], "allow it: ALTER ROLE … LOGIN"),
+    (&["permission denied"], GRANT),
+    (&["database \"", "does not exist"], "check the database in --database-url, or create it: createdb NAME"),
 ];
 
-/// Whether a message of Postgres is a refusal for good; those that begin with a name must also say that
-/// it does not exist.
-fn refusal(message: &str) -> Option<&'static str> {
-    let (_, hint) = REFUSALS.iter().find(|(words, _)| {
-        message.contains(words) && (!words.ends_with('"') || message.contains("does not exist"))
-            || (words.starts_with("missing") && message.contains(words))
-    })?;
-    Some(hint)
-}
+/// How libpq begins when it cannot make sense of a connection string.
+const BAD_URL: [&str; 8] = [
+    "invalid ",
+    "missing ",
+    "unterminated ",
+    "end of string",
+    "IPv6 ",
+    "unexpected ",
+    "extra ",
+    "forbidden ",
+];
+
+/// What others being in the way sounds like.
+const BUSY: [&str; 3] = ["lock timeout", "deadlock detected", "statement timeout"];
 
 impl StoreError {
     /// Whether the connection is sound, so that the statement itself is to blame.
     pub fn blames_statement(&self) -> bool {
         matches!(self, StoreError::Statement(_))
     }
+
+    /// The same error after the connection was found to be broken.
+    pub(super) fn on_broken_connection(self) -> Self {
+        match self {
+            StoreError::Statement(source) => StoreError::Unreachable(source),
+            other => other,
+        }
+    }
 }
 
 impl From<ConnectionError> for StoreError {
     fn from(error: ConnectionError) -> Self {
-        match refusal(&error.to_string()) {
-            Some(hint) => StoreError::Refused { source: error.into(), hint },
+        let message = error.to_string();
+        // Of several attempts (hosts, with and without TLS) the first tells what is the matter.
+        let first = message.lines().next().unwrap_or_default();
+        if BAD_URL.iter().any(|words| first.starts_with(words)) {
+            return StoreError::BadUrl;
+        }
+        match REFUSALS.iter().find(|(words, _)| words.iter().all(|word| first.contains(word))) {
+            Some((_, hint)) => StoreError::Refused { source: error.into(), hint },
             None => StoreError::Unreachable(error.into()),
         }
     }
@@ -83,12 +109,24 @@ impl From<ConnectionError> for StoreError {
 
 impl From<DieselError> for StoreError {
     fn from(error: DieselError) -> Self {
+        use DatabaseErrorKind::{
+            ClosedConnection, ReadOnlyTransaction, SerializationFailure, UnableToSendCommand,
+        };
         match &error {
-            DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, _)
-            | DieselError::BrokenTransactionManager => StoreError::Unreachable(error.into()),
+            DieselError::BrokenTransactionManager => StoreError::Unreachable(error.into()),
+            DieselError::DatabaseError(ClosedConnection | UnableToSendCommand, _) => {
+                StoreError::Unreachable(error.into())
+            }
+            DieselError::DatabaseError(SerializationFailure | ReadOnlyTransaction, _) => {
+                StoreError::Busy(error.into())
+            }
             DieselError::DatabaseError(_, said) if said.message().starts_with("permission denied") => {
-                let hint = "grant the role what it lacks: it creates, reads and writes tables in its schema";
-                StoreError::Refused { source: error.into(), hint }
+                StoreError::Refused { source: error.into(), hint: GRANT }
+            }
+            DieselError::DatabaseError(_, said)
+                if BUSY.iter().any(|words| said.message().contains(words)) =>
+            {
+                StoreError::Busy(error.into())
             }
             _ => StoreError::Statement(error.into()),
         }
@@ -105,8 +143,9 @@ mod tests {
             ("FATAL:  password authentication failed for user \"a\"", true),
             ("FATAL:  database \"shop\" does not exist", true),
             ("FATAL:  role \"rfm\" does not exist", true),
-            ("invalid connection option \"foo\"", true),
-            ("missing \"=\" after \"nonsense\" in connection info string", true),
+            ("FATAL:  role \"rfm\" is not permitted to log in", true),
+            ("FATAL:  Peer authentication failed for user \"rfm\"", true),
+            ("FATAL:  remaining connection slots are reserved\nFATAL:  no pg_hba.conf entry for host", false),
             ("fe_sendauth: no password supplied", true),
             ("FATAL:  the database system is starting up", false),
             ("FATAL:  sorry, too many clients already", false),
@@ -118,5 +157,34 @@ mod tests {
             let error = StoreError::from(ConnectionError::BadConnection(message.into()));
             assert_eq!(matches!(error, StoreError::Refused { .. }), refused, "{message}");
         }
+    }
+
+    #[test]
+    fn a_connection_string_that_cannot_be_read_is_not_quoted() {
+        for message in [
+            "missing \"=\" after \"postgresq://rfm:secret@localhost/db\" in connection info string",
+            "invalid connection option \"secret\"",
+            "invalid sslmode value: \"secret\"",
+        ] {
+            let error = StoreError::from(ConnectionError::BadConnection(message.into()));
+            assert!(matches!(error, StoreError::BadUrl), "{message}");
+            assert!(!format!("{:#}", anyhow::Error::new(error)).contains("secret"));
+        }
+    }
+
+    #[test]
+    fn somebody_in_the_way_accuses_no_batch() {
+        let said = |kind, message: &str| DieselError::DatabaseError(kind, Box::new(message.to_owned()));
+        let cases = [
+            said(DatabaseErrorKind::Unknown, "canceling statement due to lock timeout"),
+            said(DatabaseErrorKind::Unknown, "deadlock detected"),
+            said(DatabaseErrorKind::SerializationFailure, "could not serialize access"),
+            said(DatabaseErrorKind::ReadOnlyTransaction, "cannot execute INSERT in a read-only transaction"),
+            said(DatabaseErrorKind::UnableToSendCommand, "no connection to the server"),
+        ];
+        for error in cases {
+            assert!(!StoreError::from(error).blames_statement());
+        }
+        assert!(StoreError::from(said(DatabaseErrorKind::CheckViolation, "no")).blames_statement());
     }
 }

@@ -139,7 +139,7 @@ pub(super) fn dead_letters(
         value: letter.message.value.as_deref(),
         reason: letter.problem.reason.name(),
         detail: &letter.problem.detail,
-        produced_at: letter.message.timestamp.and_then(DateTime::from_timestamp_millis),
+        produced_at: letter.message.produced_at(),
     });
     let rows: Vec<DeadLetterRow<'_>> = rows.collect();
     portions(&rows).try_for_each(|rows| {
