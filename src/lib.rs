@@ -19,6 +19,7 @@
 //! | [`reader::quintile`], [`reader::segment`], [`reader::score`] | pandas' `qcut`, the table of segments, a batch's scores |
 //! | `reader::store` | the only place with queries: taking partitions, the exactly-once commit |
 //! | [`config`] | flags and environment |
+//! | [`failpoint`] | where crash tests make the reader die; empty in every other build |
 //! | [`failure`], [`telemetry`], [`shutdown`], [`backoff`] | the last word, log lines, stopping, waiting |
 //!
 //! Reading order: [`message`], [`reader::pairing`], `reader/store.rs` (what exactly-once rests on), then
@@ -26,6 +27,7 @@
 
 pub mod backoff;
 pub mod config;
+pub mod failpoint;
 pub mod failure;
 pub mod kafka;
 pub mod message;

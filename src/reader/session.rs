@@ -22,6 +22,7 @@ use super::budget::{Budget, Reading};
 use super::pairing::Pairing;
 use super::store::{Source, Store};
 use crate::backoff::{Steps, patiently};
+use crate::failpoint;
 use crate::kafka::{Cluster, Consumer, Event, KafkaError};
 use crate::message::Metric;
 use crate::shutdown::Shutdown;
@@ -203,6 +204,7 @@ impl<'a> Session<'a> {
                 let weight = message.weight();
                 if self.pairing.push(message, self.clock.now()) {
                     self.budget.hold(weight);
+                    failpoint::reach("after_poll");
                 }
                 self.trouble.reset();
                 Ok(())

@@ -13,6 +13,7 @@ mod rows;
 
 pub use error::StoreError;
 
+use crate::failpoint;
 use crate::message::Metric;
 use crate::reader::pairing::{DeadLetter, Taken};
 use crate::reader::progress::Progress;
@@ -213,14 +214,18 @@ impl Store {
     pub fn commit(&mut self, rules: &Rules, parts: &[Part]) -> Result<(), StoreError> {
         let source = &self.source;
         let stored = self.connection.transaction(|connection| {
+            failpoint::reach("after_begin");
             let scored: Vec<&Scored> = parts.iter().flat_map(|part| &part.batches).collect();
             let ids = insert::new_batch_ids(connection, scored.len())?;
             if !scored.is_empty() {
                 insert::segments(connection, rules, &ids, &scored)?;
             }
+            failpoint::reach("after_copy");
             insert::batches(connection, rules, source, &ids, &scored)?;
             insert::dead_letters(connection, source, parts)?;
-            parts.iter().try_for_each(|part| move_progress(connection, source, part))
+            parts.iter().try_for_each(|part| move_progress(connection, source, part))?;
+            failpoint::reach("before_commit");
+            Ok(())
         });
         // A connection that breaks during COPY looks like a statement that failed.
         stored.map_err(|error: StoreError| if self.is_sound() { error } else { error.on_broken_connection() })
@@ -269,6 +274,7 @@ fn move_progress(connection: &mut PgConnection, source: &Source, part: &Part) ->
             progress::monetary_next.eq(monetary),
         ))
         .execute(connection)?;
+    failpoint::reach("after_progress");
     // The one line that makes a reader harmless which lost its partition without knowing it.
     if moved == 1 { Ok(()) } else { Err(StoreError::Fenced { partition, epoch }) }
 }

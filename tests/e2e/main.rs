@@ -5,6 +5,7 @@
 //! which reads the topics and computes with pandas.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(dead_code, reason = "`world` and `kafka` are shared with the fault tests")]
 
 mod bad_input;
 mod batches;

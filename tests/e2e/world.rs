@@ -80,8 +80,17 @@ impl World {
 
     /// The reader, with a session timeout that does not make a killed one be waited for.
     pub fn reader(&self, flags: &[&str]) -> Daemon {
+        Daemon::start(self.reader_command().args(flags))
+    }
+
+    /// A reader that dies or freezes at a step; only in a build with failpoints.
+    pub fn reader_with_failpoint(&self, point: &str) -> Daemon {
+        Daemon::start(self.reader_command().env("RFM_FAILPOINT", point))
+    }
+
+    fn reader_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reader"));
-        command.args(["--bootstrap-servers", &self.kafka, "--database-url", &self.database_url]);
+        command.args(["--bootstrap-servers", &self.kafka]).env("DATABASE_URL", &self.database_url);
         command.args(["--group-id", &self.name]).args(self.topic_flags());
         command.args([
             "--kafka-property",
@@ -89,7 +98,7 @@ impl World {
             "--kafka-property",
             "heartbeat.interval.ms=300",
         ]);
-        Daemon::start(command.args(flags))
+        command
     }
 
     pub fn producer(&self, flags: &[&str]) -> Daemon {
@@ -167,9 +176,6 @@ pub struct Daemon {
 impl Daemon {
     pub fn start(command: &mut Command) -> Self {
         // Nothing of the caller's may lead it elsewhere.
-        for variable in ["DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "RUST_LOG", "KAFKA_PROPERTIES"] {
-            command.env_remove(variable);
-        }
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&lines));
@@ -284,6 +290,14 @@ impl Server {
         let output = Command::new(&self.script).arg(what).arg(self.directory.path()).output().unwrap();
         assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Server {
+    /// Sends a signal to the server's process.
+    pub fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.directory.path().join("pid")).unwrap();
+        assert!(Command::new("kill").args([&format!("-{signal}"), pid.trim()]).status().unwrap().success());
     }
 }
 

@@ -9,6 +9,7 @@
 use super::commit::{Outcome, Receipt, Unstored, build};
 use super::error::SessionError;
 use super::suspicion::Suspicion;
+use crate::failpoint;
 use crate::message::Message;
 use crate::reader::pairing::{Batch, Pairing};
 use crate::reader::score::{Rules, score};
@@ -71,7 +72,10 @@ impl Pipeline {
 
     /// Takes over what pairing has brought forth.
     pub(super) fn collect(&mut self, pairing: &mut Pairing) {
-        self.to_score.extend(pairing.take_batches());
+        for batch in pairing.take_batches() {
+            failpoint::reach("after_pairing");
+            self.to_score.push_back(batch);
+        }
         for (epoch, letter) in pairing.take_dead_letters() {
             let (partition, weight) = (letter.message.partition, letter.message.weight());
             let outcome = Outcome::Refused(vec![letter]);
@@ -203,6 +207,7 @@ impl Pipeline {
     ) -> Result<Option<Receipt>, SessionError> {
         match done.map_err(|error| SessionError::Broken(format!("a thread failed: {error}")))? {
             Done::Scored(scored) => {
+                failpoint::reach("after_scoring");
                 self.scoring -= 1;
                 for unstored in scored {
                     self.scored_ahead += unstored.customers;
@@ -212,6 +217,7 @@ impl Pipeline {
             }
             Done::Committed { store, mut receipt, result } => {
                 suspicion.judge(receipt.single, result)?;
+                failpoint::reach("after_commit");
                 if receipt.generation != self.generation {
                     // Its memory was given back already, with everything else that was forgotten.
                     receipt.weight = 0;

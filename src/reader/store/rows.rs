@@ -5,6 +5,7 @@
 //! The one idea: of a row only the four values and the row number are its own. Everything behind them
 //! (three scores, RF score, segment) is one of 125 tails, encoded once per commit.
 
+use crate::failpoint;
 use crate::reader::score::{Scored, scores};
 use crate::reader::segment::SegmentMap;
 use std::io::{self, Write};
@@ -50,6 +51,7 @@ pub(super) fn write<'a>(
                 chunk.clear();
             }
         }
+        failpoint::reach("mid_copy");
     }
     chunk.extend_from_slice(&TRAILER);
     out.write_all(&chunk)

@@ -1,0 +1,124 @@
+//! What happens to readers.
+
+use crate::load::{Load, RECOVERY, Report, SESSION_TIMEOUT};
+use crate::world::{Daemon, World};
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use std::thread::sleep;
+use std::time::Duration;
+
+fn pause(random: &mut StdRng, millis: u64) {
+    sleep(Duration::from_millis(random.random_range(0..millis)));
+}
+
+/// A killed reader is noticed after the session timeout; then its successor has its time.
+const FAILOVER: Duration = SESSION_TIMEOUT.saturating_add(RECOVERY);
+
+pub fn kill(times: u32, random: &mut StdRng) -> Report {
+    let mut load = Load::start(World::new("kill", 3));
+    for _ in 0..times {
+        let mut reader = load.world.reader(&[]);
+        reader.wait_until_it_says("took partition");
+        pause(random, 600);
+        reader.kill_9();
+    }
+    let mut last = load.world.reader(&[]);
+    load.recovers_within(FAILOVER);
+    last.stop();
+    load.finish(times)
+}
+
+pub fn die_at(step: &str, times: u32, random: &mut StdRng) -> Report {
+    let load = Load::start(World::new(step, 2));
+    let mut load = load;
+    for _ in 0..times {
+        let point = format!("{step}:{}:abort", random.random_range(1..15));
+        let mut dying = load.world.reader_with_failpoint(&point);
+        assert_ne!(dying.exit_code(), Some(0), "it died at {step}; it said:\n{}", dying.said());
+        let mut next = load.world.reader(&[]);
+        load.recovers_within(FAILOVER);
+        next.kill_9();
+    }
+    load.finish(times)
+}
+
+pub fn freeze(times: u32, random: &mut StdRng) -> Report {
+    let mut load = Load::start(World::new("freeze", 2));
+    for _ in 0..times {
+        let mut frozen = load.world.reader(&[]);
+        frozen.wait_until_it_says("committed");
+        pause(random, 300);
+        frozen.signal("STOP");
+        let mut heir = load.world.reader(&[]);
+        load.recovers_within(FAILOVER);
+        heir.wait_until_it_says("took partition");
+        frozen.signal("CONT");
+        pause(random, 1_000);
+        frozen.stop();
+        heir.stop();
+    }
+    load.finish(times)
+}
+
+/// Frozen after it changed `progress` and before COMMIT: it holds the row that its heir wants.
+pub fn freeze_in_transaction(times: u32, random: &mut StdRng) -> Report {
+    let mut load = Load::start(World::new("freeze_tx", 1));
+    for _ in 0..times {
+        let point = format!("before_commit:{}:stop", random.random_range(2..10));
+        let mut frozen = load.world.reader_with_failpoint(&point);
+        frozen.wait_until_it_says("took partition");
+        let mut heir = load.world.reader(&[]);
+        heir.wait_until_it_says("took partition");
+        // Postgres ends the transaction of the frozen one after 5 s.
+        load.recovers_within(FAILOVER + Duration::from_secs(5));
+        frozen.signal("CONT");
+        pause(random, 1_000);
+        frozen.stop();
+        heir.stop();
+    }
+    load.finish(times)
+}
+
+pub fn churn(times: u32, random: &mut StdRng) -> Report {
+    let mut load = Load::start(World::new("churn", 3));
+    let mut readers: Vec<Daemon> = vec![load.world.reader(&[])];
+    for _ in 0..times {
+        while readers.len() < random.random_range(2..4) {
+            readers.push(load.world.reader(&[]));
+        }
+        pause(random, 2_500);
+        let mut gone = readers.swap_remove(random.random_range(0..readers.len()));
+        match random.random_range(0..3) {
+            0 => {
+                gone.kill_9();
+            }
+            1 => {
+                gone.stop();
+            }
+            _ => {
+                gone.signal("STOP");
+                sleep(SESSION_TIMEOUT * 2);
+                gone.signal("CONT");
+                pause(random, 500);
+                gone.stop();
+            }
+        }
+        load.recovers_within(FAILOVER);
+    }
+    for reader in &mut readers {
+        reader.stop();
+    }
+    load.finish(times)
+}
+
+pub fn terminate(times: u32, random: &mut StdRng) -> Report {
+    let load = Load::start(World::new("terminate", 3));
+    for _ in 0..times {
+        let mut reader = load.world.reader(&[]);
+        reader.wait_until_it_says("took partition");
+        pause(random, 400);
+        let took = reader.stop();
+        assert!(took < Duration::from_secs(8), "it took {took:?}");
+    }
+    load.finish(times)
+}
