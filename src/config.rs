@@ -12,7 +12,7 @@ use crate::telemetry::LogFormat;
 use crate::{producer, reader};
 use anyhow::{Context, anyhow};
 use bytesize::ByteSize;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Args, Parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,8 +26,13 @@ use std::time::Duration;
 pub fn parse<T: Parser>() -> Result<T, Failure> {
     match dotenvy::dotenv() {
         Err(error) if !error.not_found() => {
-            let hint = "a line is NAME=VALUE; a value with blanks or # needs quotes".to_owned();
-            Err(Failure::configuration(anyhow::Error::new(error).context("cannot read `.env`"), hint))
+            let hint = "it lies in this folder or one above; a line is NAME=VALUE; a value with blanks or # needs quotes";
+            // dotenvy's own sentence quotes the line, which may hold a password.
+            let error = match error {
+                dotenvy::Error::LineParse(..) => anyhow!("a line of `.env` is not NAME=VALUE"),
+                error => anyhow::Error::new(error).context("cannot read `.env`"),
+            };
+            Err(Failure::configuration(error, hint.to_owned()))
         }
         _ => Ok(parse_flags(std::env::args_os())),
     }
@@ -53,13 +58,13 @@ pub struct KafkaFlags {
     )]
     bootstrap_servers: String,
     /// Topic of the recency messages
-    #[arg(long, value_name = "TOPIC", env = "RECENCY_TOPIC", default_value = "recency")]
+    #[arg(long, value_name = "TOPIC", env = "RECENCY_TOPIC", default_value = "recency", value_parser = NonEmptyStringValueParser::new())]
     recency_topic: String,
     /// Topic of the frequency messages
-    #[arg(long, value_name = "TOPIC", env = "FREQUENCY_TOPIC", default_value = "frequency")]
+    #[arg(long, value_name = "TOPIC", env = "FREQUENCY_TOPIC", default_value = "frequency", value_parser = NonEmptyStringValueParser::new())]
     frequency_topic: String,
     /// Topic of the monetary messages
-    #[arg(long, value_name = "TOPIC", env = "MONETARY_TOPIC", default_value = "monetary")]
+    #[arg(long, value_name = "TOPIC", env = "MONETARY_TOPIC", default_value = "monetary", value_parser = NonEmptyStringValueParser::new())]
     monetary_topic: String,
     /// Any librdkafka property (TLS, SASL, …); repeatable [env: KAFKA_PROPERTIES=NAME=VALUE,NAME="A,B"]
     #[arg(long, value_name = "NAME=VALUE")]
@@ -67,7 +72,7 @@ pub struct KafkaFlags {
     /// The environment's twin of --kafka-property
     #[arg(long, hide = true, env = "KAFKA_PROPERTIES", hide_env_values = true, default_value = "")]
     kafka_properties: String,
-    /// How log lines look; their level is RUST_LOG [default: info]
+    /// How log lines look (the variable RUST_LOG sets their level)
     #[arg(long, env = "LOG_FORMAT", default_value = "text", value_parser = log_format())]
     log_format: LogFormat,
 }
@@ -124,7 +129,7 @@ pub struct ProducerFlags {
           value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
     /// A second producer with the same id ends the first
-    #[arg(long, value_name = "ID", env = "PRODUCE_TRANSACTIONAL_ID", default_value = "rfm-producer")]
+    #[arg(long, value_name = "ID", env = "PRODUCE_TRANSACTIONAL_ID", default_value = "rfm-producer", value_parser = NonEmptyStringValueParser::new())]
     transactional_id: String,
 }
 
@@ -161,9 +166,9 @@ pub struct ReaderFlags {
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
     /// Consumer group; a new one starts at the beginning of the topics
-    #[arg(long, value_name = "ID", env = "KAFKA_GROUP_ID", default_value = "rfm-reader")]
+    #[arg(long, value_name = "ID", env = "KAFKA_GROUP_ID", default_value = "rfm-reader", value_parser = NonEmptyStringValueParser::new())]
     group_id: String,
-    /// What happens to a column two of whose quintile edges are equal
+    /// Two quintile edges are equal: equal values share a score, are told apart by row, or the batch is refused
     #[arg(long, env = "TIES", default_value = "share", value_parser = ties())]
     ties: Ties,
     /// File with own segments: a line per rule, pattern over the RF score, blank, name
@@ -176,7 +181,7 @@ pub struct ReaderFlags {
     /// How long a message waits for its partners, once they could have been read
     #[arg(long, value_name = "TIME", env = "PAIRING_TIMEOUT", default_value = "20s", value_parser = duration)]
     pairing_timeout: Duration,
-    /// Memory for messages that are read and not yet stored
+    /// Memory for messages that are read and not yet stored, like 256MiB; at least 64KiB
     #[arg(long, value_name = "SIZE", env = "BUFFER_BYTES", default_value = "256MiB")]
     buffer_bytes: ByteSize,
     /// Stop once everything is stored that was there at the start
@@ -207,6 +212,10 @@ impl ReaderFlags {
                 anyhow!("the password in --database-url contains /, ? or #"),
                 hint,
             ));
+        }
+        if self.buffer_bytes < LEAST_BUFFER {
+            let error = anyhow!("--buffer-bytes {} is less than {LEAST_BUFFER}", self.buffer_bytes);
+            return Err(Failure::configuration(error, None));
         }
         Ok(reader::Options {
             kafka: self.kafka.connection()?,
@@ -243,6 +252,9 @@ fn has_raw_slash_in_password(url: &str) -> bool {
     let credentials = rest.rsplit_once('@').map_or("", |(credentials, _)| credentials);
     credentials.contains(['/', '?', '#']) && credentials.contains(':')
 }
+
+/// With less, the reader would pause and resume topics all the time.
+const LEAST_BUFFER: ByteSize = ByteSize::kib(64);
 
 fn log_format() -> impl TypedValueParser<Value = LogFormat> {
     PossibleValuesParser::new(["text", "json"])

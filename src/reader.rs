@@ -120,8 +120,10 @@ fn retry_or_end(error: SessionError, options: &Options, outage: &mut Steps) -> R
         }
         SessionError::Store(_) | SessionError::Kafka(KafkaError::Transient(_)) | SessionError::Broken(_) => {
             if let Some(away) = outage.due() {
-                let error = anyhow::Error::new(error);
-                tracing::warn!(for_s = away.as_secs(), "{error:#}; starting over");
+                // One line, whatever libpq made of it.
+                let error = format!("{:#}", anyhow::Error::new(error));
+                let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
+                tracing::warn!(for_s = away.as_secs(), "{error}; starting over");
             }
             return Ok(());
         }

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
 
 async fn run() -> Result<(), Failure> {
     let flags: ReaderFlags = config::parse()?;
-    telemetry::start(flags.log_format());
+    telemetry::start(flags.log_format())?;
     let options = flags.options()?;
     reader::run(options, Shutdown::on_signals()?).await
 }

@@ -257,6 +257,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if thread::panicking() {
+            let lines = self.lines.lock().unwrap();
+            let last = &lines[lines.len().saturating_sub(
+                std::env::var("RFM_TEST_LINES").ok().and_then(|n| n.parse().ok()).unwrap_or(30),
+            )..];
+            eprintln!("the last lines of process {}:\n{}\n", self.pid(), last.join("\n"));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

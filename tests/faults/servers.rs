@@ -100,7 +100,12 @@ fn with_own_kafka(times: u32, mut fault: impl FnMut(&Server)) -> Report {
     let broker = Server::kafka();
     let world = World::without_topics("own_kafka", &broker.address, 2);
     let mut load = Load::start(world);
-    let mut reader = load.world.reader(&["--kafka-property", "session.timeout.ms=6000"]);
+    let mut reader = load.world.reader(&[
+        "--kafka-property",
+        "session.timeout.ms=6000",
+        "--kafka-property",
+        "debug=cgrp,broker",
+    ]);
     for _ in 0..times {
         load.recovers_within(RECOVERY * 2);
         fault(&broker);

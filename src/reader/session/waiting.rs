@@ -14,6 +14,10 @@ const LONGEST_TICK: Duration = Duration::from_millis(500);
 /// Pause between two questions while nothing is read.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
+/// A group that assigns nothing for this long has lost this client, or the client the group. (A member may take
+/// `max.poll.interval.ms`, 60 s, to answer a rebalance.)
+const LONGEST_JOIN: Duration = Duration::from_secs(90);
+
 /// What a broker said to a question.
 pub(super) enum Answer {
     /// The high watermark of a topic, for [`crate::reader::pairing::Pairing::mark`].
@@ -25,13 +29,14 @@ pub(super) enum Answer {
 /// While nothing is read: when to ask for the reason, and when to tell it.
 #[derive(Debug)]
 pub(super) struct Idle {
+    since: Instant,
     asked: Instant,
     tell: Steps,
 }
 
 impl Idle {
     pub(super) fn begun() -> Self {
-        Self { asked: Instant::now(), tell: Steps::begun() }
+        Self { since: Instant::now(), asked: Instant::now(), tell: Steps::begun() }
     }
 }
 
@@ -99,17 +104,21 @@ impl Session<'_> {
             Err(KafkaError::Transient(what)) => format!("the brokers: {what}"),
             Err(error) => return Err(error.into()),
             Ok(topics) if topics.equal().is_some() && self.misfit => return Err(SessionError::Rejoin),
-            Ok(topics) if topics.equal().is_some() => {
-                "the group: it has assigned no partition (it has no more partitions than other readers?)"
-                    .into()
+            Ok(topics) if topics.equal().is_some() && self.assigned => {
+                "a partition: there are at least as many other readers as partitions".into()
             }
+            // The client does not come on by itself.
+            Ok(topics) if topics.equal().is_some() && self.idle.since.elapsed() > LONGEST_JOIN => {
+                return Err(SessionError::Rejoin);
+            }
+            Ok(topics) if topics.equal().is_some() => "the group to assign partitions".into(),
             Ok(topics) if topics.counts.contains(&0) => {
                 format!("the topics, which must all exist; partitions: {topics}")
             }
             Ok(topics) => format!("the topics, whose partition counts must be equal: {topics}"),
         };
         if let Some(lasted) = self.idle.tell.due() {
-            tracing::warn!(for_s = lasted.as_secs(), "waiting for {why}");
+            tracing::info!(for_s = lasted.as_secs(), "waiting for {why}");
         }
         Ok(())
     }
