@@ -6,7 +6,7 @@
 //! The one idea: every fault of a batch is looked for, and **the first in the contract's order is the
 //! reason for all three messages**, whichever of them it was found in.
 
-use crate::message::{Body, CustomerIds, Message, Metric, Problem, Reason, decode};
+use crate::message::{CustomerIds, Message, Metric, Problem, Reason, decode};
 use crate::reader::pairing::{Batch, DeadLetter};
 use crate::reader::quintile::{self, Cut, CutError, Edges, Ties};
 use crate::reader::segment::SegmentMap;
@@ -89,17 +89,17 @@ struct Content {
 fn examine(rules: &Rules, batch: &Batch) -> Result<Content, Problem> {
     let bodies = batch.messages.each_ref().map(|message| decode(message.metric, message.value.as_deref()));
     let [recency, frequency, monetary] = bodies;
-    let [recency, frequency, monetary] = [recency?, frequency?, monetary?].map(Fields::from);
+    let [r, f, m] = [recency?, frequency?, monetary?];
 
-    let values = all_or_first([recency.values, frequency.values, monetary.values]);
-    let (values, edges) = with_edges(values)?;
-    let customers = check_lengths(&values, [&recency.rest.ids, &frequency.rest.ids, &monetary.rest.ids])?;
+    let values = all_or_first([r.values, f.values, m.values])?;
+    let edges = all_edges(&values)?;
+    let customers = check_lengths(&values, [&r.customer_ids, &f.customer_ids, &m.customer_ids])?;
     if customers > rules.max_customers {
         let detail = format!("{customers} customers, more than --max-customers {}", rules.max_customers);
         return Err(Problem::new(Reason::TooLarge, detail));
     }
-    let [r, f, m] = [recency.rest, frequency.rest, monetary.rest];
-    let customer_ids = agreed([r.ids, f.ids, m.ids], Reason::BadCustomerId, "customer_id")?;
+    let ids = [r.customer_ids, f.customer_ids, m.customer_ids];
+    let customer_ids = agreed(ids, Reason::BadCustomerId, "customer_id")?;
     let as_of = agreed([r.as_of, f.as_of, m.as_of], Reason::BadAsOf, "as_of")?;
     let as_of = as_of.map_or_else(|| earliest_timestamp(batch), Ok)?;
     let population = agreed([r.population, f.population, m.population], Reason::BadPopulation, "population")?;
@@ -109,59 +109,28 @@ fn examine(rules: &Rules, batch: &Batch) -> Result<Content, Problem> {
     Ok(Content { values, cuts, customer_ids, as_of, population })
 }
 
-/// A body taken apart: the values are moved on at once, the rest is judged later.
-struct Fields {
-    values: Result<Vec<f64>, Problem>,
-    rest: Optional,
-}
-
-struct Optional {
-    ids: Result<Option<CustomerIds>, Problem>,
-    as_of: Result<Option<DateTime<Utc>>, Problem>,
-    population: Result<Option<String>, Problem>,
-}
-
-impl From<Body> for Fields {
-    fn from(body: Body) -> Self {
-        let Body { values, customer_ids: ids, as_of, population } = body;
-        Self { values, rest: Optional { ids, as_of, population } }
-    }
-}
-
-/// The three columns, or the first problem in the order of reasons; with the columns that are sound
-/// beside it, since one of them may have a fault of an earlier reason.
-type Columns = ([Vec<f64>; 3], Option<Problem>);
-
-fn all_or_first(columns: [Result<Vec<f64>, Problem>; 3]) -> Columns {
-    let mut first: Option<Problem> = None;
-    let columns = columns.map(|column| {
-        column.unwrap_or_else(|problem| {
-            if first.as_ref().is_none_or(|f| problem.reason < f.reason) {
-                first = Some(problem);
-            }
-            Vec::new()
-        })
-    });
-    (columns, first)
+/// The three columns, or the first of their problems in the order of reasons.
+fn all_or_first(columns: [Result<Vec<f64>, Problem>; 3]) -> Result<[Vec<f64>; 3], Problem> {
+    let mut problems = Vec::new();
+    let columns = columns.map(|column| column.map_err(|problem| problems.push(problem)).unwrap_or_default());
+    problems.into_iter().min_by_key(|problem| problem.reason).map_or(Ok(columns), Err)
 }
 
 /// The edges of the three columns.
-fn with_edges((columns, problem): Columns) -> Result<([Vec<f64>; 3], [Edges; 3]), Problem> {
-    if let Some(problem) = problem {
-        return Err(problem);
-    }
+fn all_edges(columns: &[Vec<f64>; 3]) -> Result<[Edges; 3], Problem> {
     let mut edges = [[0.0; 6]; 3];
     let mut empty = None;
-    for (metric, column) in Metric::ALL.into_iter().zip(&columns) {
+    for (metric, column) in Metric::ALL.into_iter().zip(columns) {
         match quintile::edges(column) {
             Ok(e) => edges[metric.index()] = e,
+            // A difference that overflows in another column is the earlier reason.
             Err(CutError::Empty) => empty = empty.or(Some(metric)),
             Err(e) => return Err(Problem::new(Reason::NotFinite, format!("`{metric}` message: {e}"))),
         }
     }
     match empty {
         Some(metric) => Err(Problem::new(Reason::Empty, format!("`{metric}` message: no customers"))),
-        None => Ok((columns, edges)),
+        None => Ok(edges),
     }
 }
 
