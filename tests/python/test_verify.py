@@ -3,11 +3,14 @@
 
 import json
 import math
+import os
 import unittest
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 
+import except_all
+import psycopg
 import verify
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "rfm_cases.jsonl"
@@ -159,6 +162,47 @@ class Differences(unittest.TestCase):
     def test_progress_behind_the_end(self) -> None:
         self.stored.progress[0] = (21, 22, 22)
         self.wrong("partition 0: progress is (21, 22, 22), not (21, 22, 23)")
+
+
+class Counting(unittest.TestCase):
+    """EXCEPT ALL, on tables of the same shape that only this connection sees."""
+
+    def setUp(self) -> None:
+        # scripts/test says where; a test without a server would prove nothing.
+        self.database = psycopg.connect(os.environ["RFM_TEST_POSTGRES"])
+        self.addCleanup(self.database.close)
+        place = {"id": "int8", "consumer_group": "text", **except_all.PLACE}
+        for table, columns in (("batches", place), ("segments", {"batch_id": "int8", **verify.ROW})):
+            names = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+            self.database.execute(f"CREATE TEMP TABLE {table} ({names})")
+        self.batches = {(0, 0, 1, 2): verify.score(messages(None, 0, [[1.0, 2.0, 3.0]] * 3), "share")}
+        self.database.execute("INSERT INTO batches VALUES (7, 'g', 0, 0, 1, 2), (8, 'other', 0, 0, 1, 2)")
+        for row in self.batches[0, 0, 1, 2].rows():
+            marks = ", ".join(["%s"] * (1 + len(row)))
+            self.database.execute(f"INSERT INTO segments VALUES ({marks})", [7, *row])
+            self.database.execute(f"INSERT INTO segments VALUES ({marks})", [8, *row])
+
+    def counted(self, change: str) -> tuple[int, int, int]:
+        self.database.execute(change)
+        return except_all.count(self.database, "g", self.batches, verify.ROW)
+
+    def test_right_rows_differ_in_nothing(self) -> None:
+        self.assertEqual(self.counted("SELECT 1"), (0, 0, 0))
+
+    def test_a_lost_row(self) -> None:
+        self.assertEqual(self.counted("DELETE FROM segments WHERE batch_id = 7 AND row_no = 1"), (1, 0, 0))
+
+    def test_a_doubled_row(self) -> None:
+        again = "INSERT INTO segments SELECT * FROM segments WHERE batch_id = 7 AND row_no = 1"
+        self.assertEqual(self.counted(again), (0, 1, 0))
+
+    def test_a_wrong_row_is_a_lost_one_too(self) -> None:
+        changed = "UPDATE segments SET monetary_score = 9 WHERE batch_id = 7 AND row_no = 1"
+        self.assertEqual(self.counted(changed), (1, 0, 1))
+
+    def test_a_row_without_a_batch(self) -> None:
+        orphan = "INSERT INTO segments (batch_id, row_no) VALUES (9, 0)"
+        self.assertEqual(self.counted(orphan), (0, 0, 1))
 
 
 class Expectations(unittest.TestCase):

@@ -22,6 +22,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import NamedTuple
 
+import except_all
 import numpy as np
 import pandas as pd
 import psycopg
@@ -155,13 +156,16 @@ def main() -> int:
             differences.append(f"the topics hold {count} {what}, not {wanted}")
     with psycopg.connect(flags.database_url, connect_timeout=10) as database:
         differences += compare(expected, load(database, flags.group_id, flags.timeout))
+        counted = except_all.count(database, flags.group_id, expected.batches, ROW) if flags.count else (0, 0, 0)
     for difference in differences[:10]:
         print(f"wrong: {difference}")
+    if flags.count:
+        print("counted: {} rows lost, {} doubled, {} wrong".format(*counted))
     print(
         f"verified: {len(expected.batches)} batches, {expected.rows} rows, "
         f"{len(expected.dead)} dead letters; {len(differences)} wrong"
     )
-    return 1 if differences else 0
+    return 1 if differences or any(counted) else 0
 
 
 def parse_flags() -> argparse.Namespace:
@@ -175,6 +179,7 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--expect-batches", type=int, metavar="N", help="the topics hold exactly N")
     parser.add_argument("--expect-dead", type=int, metavar="N", help="exactly N dead letters")
     parser.add_argument("--progress", action="store_true", help="progress stands at the high watermarks")
+    parser.add_argument("--count", action="store_true", help="compare rows by EXCEPT ALL, too")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS")
     return parser.parse_args()
 

@@ -1,0 +1,35 @@
+"""The rows of `segments` against the expected ones, by Postgres itself: EXCEPT ALL, both ways.
+
+A second way of comparing rows, beside the one of verify.py: it knows no order and no batch ids, and it counts.
+"""
+
+import psycopg
+
+PLACE = {"partition": "int4", "recency_offset": "int8", "frequency_offset": "int8", "monetary_offset": "int8"}
+
+
+def count(database: psycopg.Connection, group: str, batches: dict, columns: dict[str, str]) -> tuple[int, int, int]:
+    """Rows lost, doubled and wrong. `batches` by place, each with rows() in the order of `columns` (name: type)."""
+    types = {**PLACE, **columns}
+    with database.cursor() as cursor:
+        cursor.execute("SET LOCAL work_mem = '64MB'")
+        cursor.execute(f"CREATE TEMP TABLE expected ({', '.join(f'{name} {kind}' for name, kind in types.items())})")
+        with cursor.copy("COPY expected FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(list(types.values()))
+            for place, batch in batches.items():
+                for row in batch.rows():
+                    copy.write_row((*place, *row))
+        # A row without a batch is nobody's, so it is everybody's.
+        cursor.execute(
+            f"""CREATE TEMP TABLE stored AS SELECT {", ".join(types)}
+                FROM segments LEFT JOIN batches ON id = batch_id WHERE consumer_group = %s OR id IS NULL""",
+            [group],
+        )
+        cursor.execute("CREATE TEMP TABLE surplus AS (TABLE stored EXCEPT ALL TABLE expected)")
+        [lost] = cursor.execute("SELECT count(*) FROM (TABLE expected EXCEPT ALL TABLE stored) AS lost").fetchone()
+        [surplus] = cursor.execute("SELECT count(*) FROM surplus").fetchone()
+        [doubled] = cursor.execute(
+            f"""SELECT count(*) FROM surplus AS s JOIN expected AS e USING ({", ".join(PLACE)}, row_no)
+                WHERE s IS NOT DISTINCT FROM e"""
+        ).fetchone()
+    return lost, doubled, surplus - doubled
