@@ -6,6 +6,7 @@
 //! The one idea: **the settings that carry a guarantee are fixed here and cannot be overridden**;
 //! everything else of librdkafka is open to `--kafka-property`.
 
+mod bootstrap;
 mod cluster;
 mod consumer;
 mod producer;
@@ -50,8 +51,7 @@ impl Connection {
         // After an outage the brokers are tried again within a second, not within ten.
         config.set("reconnect.backoff.max.ms", "1000");
         config.set("socket.keepalive.enable", "true");
-        // A cluster whose only broker was fenced for a moment tells of no broker at all; librdkafka then forgets
-        // the one it knew and would ask the bootstrap servers again only after 5 minutes.
+        // No metadata for this long: the bootstrap servers are asked again, not after librdkafka's 5 minutes.
         config.set("metadata.recovery.rebootstrap.trigger.ms", "2000");
         let own = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in defaults.iter().copied().chain(own).chain(fixed.iter().copied()) {

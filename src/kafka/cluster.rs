@@ -1,5 +1,6 @@
 //! Questions to the brokers that are asked beside reading and sending. All of them block.
 
+use super::bootstrap;
 use super::{Connection, KafkaError};
 use crate::message::Metric;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -89,15 +90,16 @@ impl Cluster {
     /// # Errors
     /// [`KafkaError::Transient`] if no broker answers.
     pub fn topic_partitions(&self) -> Result<TopicPartitions, KafkaError> {
-        self.serve();
-        let mut counts = [0; 3];
-        for (topic, count) in self.connection.topics.iter().zip(&mut counts) {
-            let metadata = self.client.fetch_metadata(Some(topic), ANSWER_TIMEOUT)?;
-            let found =
-                metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
-            *count = found.map_or(0, |found| found.partitions().len());
-        }
-        Ok(TopicPartitions { counts })
+        self.ask(|client| {
+            let mut counts = [0; 3];
+            for (topic, count) in self.connection.topics.iter().zip(&mut counts) {
+                let metadata = client.fetch_metadata(Some(topic), ANSWER_TIMEOUT)?;
+                let found =
+                    metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+                *count = found.map_or(0, |found| found.partitions().len());
+            }
+            Ok(TopicPartitions { counts })
+        })
     }
 
     /// The first offset that the log still has, and its high watermark (the next one to be written).
@@ -105,8 +107,21 @@ impl Cluster {
     /// # Errors
     /// [`KafkaError::Transient`] if the leader does not answer.
     pub fn watermarks(&self, metric: Metric, partition: i32) -> Result<(i64, i64), KafkaError> {
+        let topic = self.connection.topic(metric);
+        self.ask(|client| Ok(client.fetch_watermarks(topic, partition, ANSWER_TIMEOUT)?))
+    }
+
+    /// Asks a client that may have forgotten its brokers since it was asked last.
+    fn ask<T>(
+        &self,
+        question: impl FnOnce(&BaseConsumer<Quiet>) -> Result<T, KafkaError>,
+    ) -> Result<T, KafkaError> {
         self.serve();
-        Ok(self.client.fetch_watermarks(self.connection.topic(metric), partition, ANSWER_TIMEOUT)?)
+        let answer = question(&self.client);
+        if let Err(KafkaError::Transient(_)) = answer {
+            bootstrap::ask_again(self.client.client(), &self.connection.bootstrap_servers);
+        }
+        answer
     }
 
     /// Takes events off the client's queue, which nobody else polls.

@@ -5,6 +5,7 @@
 //! offsets of the database in the first `assign`. **`auto.offset.reset` is `error`: no position is ever
 //! chosen by Kafka.**
 
+use super::bootstrap::{self, Deafness};
 use super::{Connection, KafkaError};
 use crate::message::{Message, Metric};
 use futures_util::FutureExt;
@@ -87,6 +88,7 @@ struct Context {
     closing: AtomicBool,
     /// librdkafka's sentence about its last error.
     last_reason: Mutex<String>,
+    deafness: Deafness,
     /// The high watermarks at the last statistics.
     high_watermarks: Mutex<HashMap<(Metric, i32), i64>>,
 }
@@ -103,6 +105,7 @@ impl Consumer {
             rebalances: sender,
             closing: AtomicBool::new(false),
             last_reason: Mutex::default(),
+            deafness: Deafness::default(),
             high_watermarks: Mutex::default(),
         };
         let mut config = connection.client_config(&DEFAULTS, &FIXED);
@@ -114,13 +117,18 @@ impl Consumer {
 
     /// Waits for the next event. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Event {
-        tokio::select! {
-            biased;
-            Some(event) = self.rebalances.recv() => event,
-            received = self.stream.recv() => match received {
-                Ok(message) => self.message(&message),
-                Err(error) => self.error(&error),
-            },
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = self.rebalances.recv() => return event,
+                received = self.stream.recv() => return match received {
+                    Ok(message) => self.message(&message),
+                    Err(error) => self.error(&error),
+                },
+                () = self.stream.context().deafness.begins() => {
+                    bootstrap::ask_again(self.stream.client(), &self.connection.bootstrap_servers);
+                }
+            }
         }
     }
 
@@ -265,6 +273,7 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.deafness.look_at(&statistics);
         let mut high_watermarks = lock(&self.high_watermarks);
         for (name, topic) in &statistics.topics {
             let Some(metric) = self.connection.metric(name) else { continue };

@@ -1,20 +1,24 @@
 //! The transactional producer: a batch arrives whole or not at all.
 
+use super::bootstrap::{self, Deafness};
 use super::{Connection, KafkaError};
 use crate::message::Metric;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::statistics::Statistics;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One try of a transactional call; librdkafka goes on with the same call when it is made again.
 const TRY: Duration = Duration::from_secs(5);
 
 /// Settings that the user may override.
-const DEFAULTS: [(&str, &str); 3] = [
+const DEFAULTS: [(&str, &str); 4] = [
     ("client.id", "rfm-producer"),
     ("linger.ms", "0"),
+    ("statistics.interval.ms", "1000"),
     // Brokers decide what is too large; librdkafka's own bound of 1 MB is below a batch of 100 000.
     ("message.max.bytes", "1000000000"),
 ];
@@ -66,7 +70,10 @@ pub struct Sender {
 }
 
 /// Errors come back from the calls.
-struct Quiet;
+#[derive(Default)]
+struct Quiet {
+    deafness: Arc<Deafness>,
+}
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -74,6 +81,9 @@ impl ClientContext for Quiet {
     }
     fn error(&self, error: RdKafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
+    }
+    fn stats(&self, statistics: Statistics) {
+        self.deafness.look_at(&statistics);
     }
 }
 
@@ -85,7 +95,10 @@ impl Sender {
     pub fn new(connection: &Connection, transactional_id: &str) -> Result<Self, KafkaError> {
         let mut config = connection.client_config(&DEFAULTS, &FIXED);
         config.set("transactional.id", transactional_id);
-        let producer = config.create_with_context(Quiet)?;
+        let context = Quiet::default();
+        let deafness = Arc::clone(&context.deafness);
+        let producer: FutureProducer<Quiet> = config.create_with_context(context)?;
+        tokio::spawn(keep_hearing(producer.clone(), deafness, connection.bootstrap_servers.clone()));
         Ok(Self { producer, connection: connection.clone(), transactional_id: transactional_id.to_owned() })
     }
 
@@ -168,6 +181,14 @@ impl Sender {
             (KafkaError::Transient(what), _) if fatal.is_none() => SendError::Aborted(what.clone()),
             _ => SendError::Fatal(sorted),
         }
+    }
+}
+
+/// Keeps a client from staying deaf; ends with the program.
+async fn keep_hearing(producer: FutureProducer<Quiet>, deafness: Arc<Deafness>, servers: String) {
+    loop {
+        deafness.begins().await;
+        bootstrap::ask_again(producer.client(), &servers);
     }
 }
 

@@ -39,6 +39,22 @@ pub fn create_topics(kafka: &str, topics: &[String], partitions: i32) {
     });
 }
 
+/// Whether the topic could be created: not while a deleted one of its name is on its way out.
+pub fn try_create_topic(kafka: &str, topic: &str, partitions: i32) -> bool {
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let created = block_on(async { admin(kafka).create_topics([&new], &options()).await });
+    created.is_ok_and(|topics| topics.iter().all(Result::is_ok))
+}
+
+pub fn delete_topics(kafka: &str, topics: &[String]) {
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    block_on(async {
+        for deleted in admin(kafka).delete_topics(&names, &options()).await.unwrap() {
+            deleted.unwrap();
+        }
+    });
+}
+
 pub fn add_partitions(kafka: &str, topic: &str, count: usize) {
     block_on(async {
         let admin = admin(kafka);

@@ -64,10 +64,15 @@ impl World {
 
     /// On a broker of one's own, perhaps one that does not run yet.
     pub fn without_topics(name: &str, kafka: &str, partitions: i32) -> Self {
+        Self::on(name, kafka, &shared_postgres(), partitions)
+    }
+
+    /// On servers of one's own; `postgres` is the URL of its database `rfm`. Without topics.
+    pub fn on(name: &str, kafka: &str, postgres: &str, partitions: i32) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let unique = format!("{name}_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let database_url = shared_postgres().replace("/rfm", &format!("/{unique}"));
-        let mut admin = connect(&shared_postgres());
+        let database_url = postgres.replace("/rfm", &format!("/{unique}"));
+        let mut admin = connect(postgres);
         admin.batch_execute(&format!("CREATE DATABASE {unique}")).unwrap();
         let topics = ["recency", "frequency", "monetary"].map(|metric| format!("{unique}.{metric}"));
         Self { name: unique, kafka: kafka.to_owned(), database_url, topics, partitions }
@@ -84,8 +89,8 @@ impl World {
     }
 
     /// A reader that dies or freezes at a step; only in a build with failpoints.
-    pub fn reader_with_failpoint(&self, point: &str) -> Daemon {
-        Daemon::start(self.reader_command().env("RFM_FAILPOINT", point))
+    pub fn reader_with_failpoint(&self, point: &str, flags: &[&str]) -> Daemon {
+        Daemon::start(self.reader_command().env("RFM_FAILPOINT", point).args(flags))
     }
 
     fn reader_command(&self) -> Command {
@@ -102,15 +107,30 @@ impl World {
     }
 
     pub fn producer(&self, flags: &[&str]) -> Daemon {
+        Daemon::start(self.producer_command().args(flags))
+    }
+
+    /// A producer that dies or freezes at a step; only in a build with failpoints.
+    pub fn producer_with_failpoint(&self, point: &str, flags: &[&str]) -> Daemon {
+        Daemon::start(self.producer_command().env("RFM_FAILPOINT", point).args(flags))
+    }
+
+    fn producer_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_producer"));
-        command.args(["--bootstrap-servers", &self.kafka, "--transactional-id", &self.name]);
+        command.args(["--bootstrap-servers", &self.kafka]).env("PRODUCE_TRANSACTIONAL_ID", &self.name);
         command.args(self.topic_flags()).args(["--partitions", &self.partitions.to_string()]);
-        Daemon::start(command.args(flags))
+        command
     }
 
     /// Sends batches and waits until they are sent.
     pub fn produce(&self, flags: &[&str]) {
         self.producer(flags).succeeds();
+    }
+
+    /// The same beside another producer, under an id of its own.
+    pub fn produce_as(&self, id: &str, flags: &[&str]) {
+        let id = format!("{}.{id}", self.name);
+        self.producer(&[&["--transactional-id", &id], flags].concat()).succeeds();
     }
 
     /// Runs a reader until it has caught up.
@@ -167,6 +187,9 @@ pub fn connect(url: &str) -> PgConnection {
     wait_for("Postgres", || PgConnection::establish(url).ok())
 }
 
+/// How often any program has panicked so far.
+pub static PANICS: AtomicU32 = AtomicU32::new(0);
+
 /// A program that runs. It is killed when the test is done with it.
 pub struct Daemon {
     child: Child,
@@ -181,6 +204,7 @@ impl Daemon {
         let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&lines));
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                PANICS.fetch_add(u32::from(line.contains("panicked at")), Ordering::Relaxed);
                 sink.lock().unwrap().push(line);
             }
         });
@@ -278,23 +302,42 @@ pub struct Server {
 
 impl Server {
     pub fn kafka() -> Self {
-        Self::start("scripts/kafka")
+        Self::start("scripts/kafka", &[])
     }
 
     pub fn postgres() -> Self {
-        Self::start("scripts/postgres")
+        Self::start("scripts/postgres", &[])
     }
 
-    fn start(script: &str) -> Self {
+    /// Two brokers that hold everything twice. The first is the controller, too, so the second may die.
+    pub fn two_kafkas() -> [Self; 2] {
+        let first = Self::start("scripts/kafka", &[("KAFKA_REPLICAS", "2")]);
+        let directory = first.directory.path().to_str().unwrap().to_owned();
+        let second = Self::start("scripts/kafka", &[("KAFKA_JOIN", &directory)]);
+        [first, second]
+    }
+
+    fn start(script: &str, environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut server = Self { script: repository().join(script), directory, address: String::new() };
-        server.address = server.run("start");
+        server.address = server.call("start", environment, &[]);
         server
     }
 
     /// `start`, `stop` or `kill`. It comes back at the same address.
     pub fn run(&self, what: &str) -> String {
-        let output = Command::new(&self.script).arg(what).arg(self.directory.path()).output().unwrap();
+        self.call(what, &[], &[])
+    }
+
+    /// What a console tool of Kafka's answers.
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> String {
+        self.call("tool", &[], &[&[class, "--bootstrap-server", &self.address], arguments].concat())
+    }
+
+    fn call(&self, what: &str, environment: &[(&str, &str)], arguments: &[&str]) -> String {
+        let mut command = Command::new(&self.script);
+        command.arg(what).arg(self.directory.path()).args(arguments).envs(environment.iter().copied());
+        let output = command.output().unwrap();
         assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }

@@ -41,10 +41,15 @@ impl Proxy {
         Self { port, plan }
     }
 
+    /// Cuts the connection at the next COMMIT, whenever that is; 0 takes it back.
+    pub fn plan_cut(&self, how: u32) {
+        self.plan.cut.store(how, Ordering::SeqCst);
+    }
+
     /// Cuts the connection at the next COMMIT; waits until that happened.
     pub fn cut(&self, how: u32) {
         let before = self.plan.done.load(Ordering::SeqCst);
-        self.plan.cut.store(how, Ordering::SeqCst);
+        self.plan_cut(how);
         crate::world::wait_for("a COMMIT to cut", || {
             (self.plan.done.load(Ordering::SeqCst) > before).then_some(())
         });

@@ -2,7 +2,7 @@
 
 use crate::kafka::Plain;
 use crate::load::{Load, RECOVERY, Report};
-use crate::world::World;
+use crate::world::{World, wait_for};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -15,7 +15,7 @@ pub fn kill(times: u32, random: &mut StdRng) -> Report {
     let world = World::new("producer_kill", 3);
     let mut reader = world.reader(&["--pairing-timeout", "2s"]);
     for _ in 0..times {
-        let mut producer = world.producer(&["--interval", "0", "--customers", "100"]);
+        let mut producer = world.producer(&["--interval", "3ms", "--customers", "100"]);
         producer.wait_until_it_says("sent ");
         sleep(Duration::from_millis(random.random_range(0..300)));
         producer.kill_9();
@@ -27,37 +27,161 @@ pub fn kill(times: u32, random: &mut StdRng) -> Report {
     load.finish(times)
 }
 
-/// Rounds of 40 keys: every topic in an order of its own, some in transactions that are aborted, some with a
-/// message lost or doubled. Lost ones leave partners that go as `unpaired`; doubled ones likewise.
-pub fn mixed(times: u32, random: &mut StdRng) -> Report {
-    let world = World::new("mixed", 2);
-    let mut reader = world.reader(&["--pairing-timeout", "1s"]);
-    let plain = Plain::new(&world.kafka);
-    let transactional = Plain::transactional(&world.kafka, &format!("{}.aborts", world.name));
+/// A producer that dies at a step; the next one of its id aborts what it left open.
+pub fn die_at(step: &str, times: u32, random: &mut StdRng) -> Report {
+    let mut load = Load::none(World::new(step, 2));
+    let mut reader = load.world.reader(&["--pairing-timeout", "2s"]);
+    for _ in 0..times {
+        let point = format!("{step}:{}:abort", random.random_range(1..20));
+        let interval = ["0", "5ms"][random.random_range(0..2)];
+        let mut dying = load.world.producer_with_failpoint(&point, &["--interval", interval]);
+        assert_ne!(dying.exit_code(), Some(0), "it died at {step}; it said:\n{}", dying.said());
+        load.world.produce(&["--batches", "3", "--interval", "1ms"]);
+        load.recovers_within(RECOVERY);
+    }
+    reader.stop();
+    load.finish(times)
+}
+
+/// A producer that dies in the middle of a batch, while whole batches of others stand behind its open
+/// transaction, for longer than the pairing timeout.
+pub fn die_before_others(times: u32, random: &mut StdRng) -> Report {
+    let mut load = Load::none(World::new("behind_open", 1));
+    let mut reader = load.world.reader(&["--pairing-timeout", "1s"]);
+    reader.wait_until_it_says("took partition");
+    let plain = Plain::new(&load.world.kafka);
     for round in 0..times {
-        let mut messages: Vec<(usize, u32)> =
-            (0..40).flat_map(|key| (0..3).map(move |topic| (topic, key))).collect();
-        let lost = messages.swap_remove(random.random_range(0..messages.len()));
-        messages.push(messages[random.random_range(0..messages.len())]);
-        messages.shuffle(random);
-        transactional.begin();
-        for (topic, key) in messages {
-            let sender = if key % 5 == 0 { &transactional } else { &plain };
-            send(&world, sender, topic, &format!("{round}.{key}"), random);
+        let point = format!("between_messages:{}:abort", random.random_range(1..6));
+        load.world.producer_with_failpoint(&point, &["--interval", "5ms"]).exit_code();
+        let before = load.stored();
+        for key in 0..10 {
+            (0..3).for_each(|topic| send(&load.world, &plain, topic, &format!("{round}.{key}"), random));
         }
-        eprintln!("{}: round {round} lost {lost:?}", world.name);
+        plain.flush();
+        sleep(Duration::from_millis(random.random_range(1_500..3_000)));
+        // Opens the same id: the open transaction is aborted.
+        load.world.produce(&["--batches", "1"]);
+        let begun = std::time::Instant::now();
+        wait_for("the batches behind it", || (load.stored() >= before.map(|n| n + 11)).then_some(()));
+        load.recovered(begun.elapsed(), RECOVERY);
+    }
+    reader.stop();
+    load.finish(times)
+}
+
+/// Transactions of whole batches that are aborted, between others that are not.
+pub fn aborted(times: u32, random: &mut StdRng) -> Report {
+    rounds("aborted", times, random, |round, world, senders, random| {
+        let [plain, transactional] = senders;
+        transactional.begin();
+        for key in 0..20 {
+            let sender = if key % 2 == 0 { transactional } else { plain };
+            (0..3).for_each(|topic| send(world, sender, topic, &format!("{round}.{key}"), random));
+        }
         plain.flush();
         transactional.flush();
-        if random.random() { transactional.commit() } else { transactional.abort() }
+        transactional.abort();
+    })
+}
+
+/// Two senders at once, each of which has its keys in another order in every topic.
+pub fn interleaved(times: u32, random: &mut StdRng) -> Report {
+    rounds("interleaved", times, random, |round, world, senders, random| {
+        let mut messages: Vec<(usize, usize, u32)> =
+            (0..2).flat_map(|who| (0..3).flat_map(move |t| (0..20).map(move |key| (who, t, key)))).collect();
+        messages.shuffle(random);
+        senders[1].begin();
+        for (who, topic, key) in messages {
+            send(world, &senders[who], topic, &format!("{round}.{who}.{key}"), random);
+        }
+        senders[1].flush();
+        senders[1].commit();
+        senders[0].flush();
+    })
+}
+
+/// In each round one message of one topic is never sent: its two partners go as `unpaired`, nothing else.
+pub fn lost(times: u32, random: &mut StdRng) -> Report {
+    rounds("lost", times, random, |round, world, [plain, _], random| {
+        let missing = (random.random_range(0..3), random.random_range(0..20));
+        for (topic, key) in (0..3).flat_map(|topic| (0..20).map(move |key| (topic, key))) {
+            if (topic, key) != missing {
+                send(world, plain, topic, &format!("{round}.{key}"), random);
+            }
+        }
+        plain.flush();
+    })
+}
+
+/// In each round one message of one topic is sent twice: the second goes as `unpaired`, nothing else.
+pub fn doubled(times: u32, random: &mut StdRng) -> Report {
+    rounds("doubled", times, random, |round, world, [plain, _], random| {
+        let twice = (random.random_range(0..3), random.random_range(0..20));
+        for (topic, key) in (0..3).flat_map(|topic| (0..20).map(move |key| (topic, key))) {
+            for _ in 0..if (topic, key) == twice { 2 } else { 1 } {
+                send(world, plain, topic, &format!("{round}.{key}"), random);
+            }
+        }
+        plain.flush();
+    })
+}
+
+/// One topic is an hour behind when the reader comes: what it lacks stands behind an hour of other messages,
+/// far more than the budget holds. Nothing is unpaired.
+pub fn behind(times: u32, random: &mut StdRng) -> Report {
+    let load = Load::none(World::new("hour_behind", 1));
+    let plain = Plain::new(&load.world.kafka);
+    let hour = 3_600_000;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    for round in 0..times {
+        let late = random.random_range(0..3);
+        let topics = (0..3).filter(|&topic| topic != late).chain([late]);
+        for topic in topics {
+            for key in 0..1_000 {
+                let time = now - if topic == late { hour } else { 0 };
+                send_at(&load.world, &plain, topic, &format!("{round}.{key}"), random, Some(time));
+            }
+            plain.flush();
+        }
+        load.world.catch_up(&["--buffer-bytes", "300KiB", "--pairing-timeout", "1s"]);
+    }
+    load.finish(times)
+}
+
+/// A reader at work, and rounds of messages from a plain sender and a transactional one.
+fn rounds(
+    name: &str,
+    times: u32,
+    random: &mut StdRng,
+    mut round: impl FnMut(u32, &World, &[Plain; 2], &mut StdRng),
+) -> Report {
+    let world = World::new(name, 2);
+    let mut reader = world.reader(&["--pairing-timeout", "1s"]);
+    let transactional = Plain::transactional(&world.kafka, &format!("{}.second", world.name));
+    let senders = [Plain::new(&world.kafka), transactional];
+    for n in 0..times {
+        round(n, &world, &senders, random);
     }
     reader.stop();
     Load::none(world).finish_with(times, &["--progress"])
 }
 
 fn send(world: &World, sender: &Plain, topic: usize, key: &str, random: &mut StdRng) {
+    send_at(world, sender, topic, key, random, None);
+}
+
+/// The message of a batch of 50 random customers.
+pub fn send_at(
+    world: &World,
+    sender: &Plain,
+    topic: usize,
+    key: &str,
+    random: &mut StdRng,
+    time: Option<i64>,
+) {
     let values: Vec<f64> = (0..50).map(|_| random.random_range(-1e3..1e3)).collect();
     // The partition follows from the key alone, so that the three messages of a batch meet.
     let partition = key.bytes().map(i32::from).sum::<i32>() % world.partitions;
     let body = format!(r#"{{"{}":{values:?}}}"#, METRICS[topic]);
-    sender.send(&world.topics[topic], partition, Some(key.as_bytes()), Some(body.as_bytes()));
+    sender.send_at(&world.topics[topic], partition, Some(key.as_bytes()), Some(body.as_bytes()), time);
 }

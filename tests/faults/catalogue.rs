@@ -1,0 +1,83 @@
+//! Which faults there are, and how often each is injected.
+
+use crate::load::Report;
+use crate::{brokers, postgres, readers, resources, senders, sequence, topics};
+use rand::rngs::StdRng;
+
+/// A fault, how often it is injected, and how.
+pub struct Fault {
+    pub name: &'static str,
+    /// Times in a run of CI. (What lasts rather than happens counts in seconds.)
+    pub ci: u32,
+    /// Times in a whole long run.
+    pub long: u32,
+    /// Loads the machine or measures it, so nothing else runs beside it.
+    pub alone: bool,
+    /// Its turn comes after those that last long.
+    pub begins_late: bool,
+    pub inject: fn(u32, &mut StdRng) -> Report,
+}
+
+/// One that shares the machine with two others.
+const fn fault(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdRng) -> Report) -> Fault {
+    Fault { name, ci, long, alone: false, begins_late: true, inject }
+}
+
+/// One that takes minutes.
+const fn lasting(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdRng) -> Report) -> Fault {
+    Fault { name, ci, long, alone: false, begins_late: false, inject }
+}
+
+/// One that has the machine for itself.
+const fn alone(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdRng) -> Report) -> Fault {
+    Fault { name, ci, long, alone: true, begins_late: true, inject }
+}
+
+pub const FAULTS: [Fault; 42] = [
+    fault("reader: kill -9", 50, 1_000, readers::kill),
+    fault("reader: dies after poll", 5, 50, |n, r| readers::die_at("after_poll", n, r)),
+    fault("reader: dies after pairing", 5, 50, |n, r| readers::die_at("after_pairing", n, r)),
+    fault("reader: dies after scoring", 5, 50, |n, r| readers::die_at("after_scoring", n, r)),
+    fault("reader: dies after BEGIN", 5, 50, |n, r| readers::die_at("after_begin", n, r)),
+    fault("reader: dies in mid COPY", 5, 50, |n, r| readers::die_at("mid_copy", n, r)),
+    fault("reader: dies after COPY", 5, 50, |n, r| readers::die_at("after_copy", n, r)),
+    fault("reader: dies after progress", 5, 50, |n, r| readers::die_at("after_progress", n, r)),
+    fault("reader: dies before COMMIT", 5, 50, |n, r| readers::die_at("before_commit", n, r)),
+    fault("reader: dies after COMMIT", 5, 50, |n, r| readers::die_at("after_commit", n, r)),
+    fault("reader: frozen past its session, then wakes", 10, 100, readers::freeze),
+    fault("reader: frozen in a transaction, then wakes", 3, 30, readers::freeze_in_transaction),
+    fault("readers: two and three, come, go, die, freeze", 10, 100, readers::churn),
+    alone("reader: SIGTERM under full load", 50, 50, readers::terminate),
+    fault("postgres: cut during COMMIT", 20, 200, postgres::cut_commit),
+    fault("postgres: backend terminated", 5, 50, postgres::terminate_backend),
+    fault("postgres: stopped or killed for 1 s", 5, 50, |n, r| postgres::away(n, 1, r)),
+    lasting("postgres: stopped or killed for 30 s", 5, 50, |n, r| postgres::away(n, 30, r)),
+    fault("postgres: 200 ms away", 5, 50, postgres::slow),
+    lasting("postgres: away for 5 min under load", 1, 1, resources::postgres_away),
+    fault("kafka: stopped and started", 3, 30, |n, _| brokers::restart("stop", n)),
+    fault("kafka: killed and started", 3, 30, |n, _| brokers::restart("kill", n)),
+    fault("kafka: frozen for 2 s", 3, 30, |n, _| brokers::frozen(n)),
+    fault("kafka: slow", 3, 30, |n, _| brokers::slow(n)),
+    fault("kafka: coordinator lost", 3, 30, |n, _| brokers::coordinator_lost(n)),
+    fault("producer: kill -9", 10, 100, senders::kill),
+    fault("producer: dies between the messages of a batch", 10, 100, |n, r| {
+        senders::die_at("between_messages", n, r)
+    }),
+    fault("producer: dies before its commit", 10, 100, |n, r| {
+        senders::die_at("before_producer_commit", n, r)
+    }),
+    fault("producer: dies with others behind it", 3, 30, senders::die_before_others),
+    fault("senders: transaction aborted", 10, 100, senders::aborted),
+    fault("senders: two, interleaved", 10, 100, senders::interleaved),
+    fault("senders: a message lost", 3, 30, senders::lost),
+    fault("senders: a message doubled", 3, 30, senders::doubled),
+    fault("senders: one topic an hour behind", 3, 30, senders::behind),
+    fault("topics: missing at the start", 2, 10, topics::missing),
+    fault("topics: deleted and created anew", 2, 10, topics::created_anew),
+    fault("topics: retention past the stored position", 2, 10, topics::retention),
+    fault("topics: retention past trailing markers", 2, 10, topics::markers),
+    fault("topics: partitions added", 2, 10, topics::partitions_added),
+    lasting("all of these, at random (seconds)", 300, 7_200, sequence::run),
+    alone("soak at half the maximum rate (seconds)", 90, 1_800, resources::soak),
+    fault("reader: started, with nothing wrong", 1, 1, readers::sound),
+];
