@@ -33,7 +33,7 @@ const fn alone(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdR
     Fault { name, ci, long, alone: true, begins_late: true, inject }
 }
 
-pub const FAULTS: [Fault; 42] = [
+pub const FAULTS: [Fault; 43] = [
     fault("reader: kill -9", 50, 1_000, readers::kill),
     fault("reader: dies after poll", 5, 50, |n, r| readers::die_at("after_poll", n, r)),
     fault("reader: dies after pairing", 5, 50, |n, r| readers::die_at("after_pairing", n, r)),
@@ -72,6 +72,7 @@ pub const FAULTS: [Fault; 42] = [
     fault("senders: a message lost", 3, 30, senders::lost),
     fault("senders: a message doubled", 3, 30, senders::doubled),
     fault("senders: one topic an hour behind", 3, 30, senders::behind),
+    fault("senders: restarts between two orders", 3, 30, senders::two_orders),
     fault("topics: missing at the start", 2, 10, topics::missing),
     fault("topics: deleted and created anew", 2, 10, topics::created_anew),
     fault("topics: retention past the stored position", 2, 10, topics::retention),

@@ -148,6 +148,28 @@ pub fn behind(times: u32, random: &mut StdRng) -> Report {
     load.finish(times)
 }
 
+/// The reader dies while a batch lies below its progress in one topic and above it in another: `late` came
+/// before `early` in recency and behind it in frequency, and lacks its monetary message.
+pub fn two_orders(times: u32, random: &mut StdRng) -> Report {
+    let load = Load::none(World::new("two_orders", 1));
+    let plain = Plain::new(&load.world.kafka);
+    for round in 0..times {
+        let (early, late) = (format!("{round}.early"), format!("{round}.late"));
+        for (topic, key) in [(0, &late), (0, &early), (1, &early), (1, &late), (2, &early)] {
+            send(&load.world, &plain, topic, key, random);
+        }
+        plain.flush();
+        let before = load.stored().unwrap_or(0);
+        let mut reader = load.world.reader(&["--pairing-timeout", "60s"]);
+        wait_for("the early batch", || (load.stored() > Some(before)).then_some(()));
+        reader.kill_9();
+        send(&load.world, &plain, 2, &late, random);
+        plain.flush();
+        load.world.catch_up(&[]);
+    }
+    load.finish(times)
+}
+
 /// A reader at work, and rounds of messages from a plain sender and a transactional one.
 fn rounds(
     name: &str,

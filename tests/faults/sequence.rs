@@ -4,7 +4,7 @@
 //! episode is a list of acts, drawn one by one from those that its model allows now; after every few acts
 //! everything is healed and the next batch must be stored in time; at its end the judge compares.
 
-use crate::brokers;
+use crate::brokers::{self, SESSION};
 use crate::kafka::{Plain, add_partitions};
 use crate::load::{Load, RECOVERY, Report};
 use crate::postgres::{address, through};
@@ -22,8 +22,7 @@ const ACTS: u32 = 24;
 const ACTS_UNTIL_HEALED: u32 = 6;
 const MOST_READERS: usize = 3;
 const MOST_PARTITIONS: i32 = 6;
-/// Longer than Kafka's own outages here; a killed reader is noticed after it.
-const SESSION: [&str; 2] = ["--kafka-property", "session.timeout.ms=6000"];
+/// A killed reader is noticed after its session timeout (`brokers::SESSION`).
 const RECOVERS: Duration = Duration::from_secs(6).saturating_add(RECOVERY);
 
 /// What can happen.
