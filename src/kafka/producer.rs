@@ -3,6 +3,7 @@
 use super::{Connection, KafkaError};
 use crate::failpoint;
 use crate::message::Metric;
+use futures_util::future::try_join_all;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaError, RDKafkaErrorCode as Code};
@@ -172,21 +173,18 @@ impl Sender {
         }
     }
 
-    /// Waits for all messages. They all end: after an error librdkafka purges those that have not left.
+    /// Waits for all messages, or for the first that fails: librdkafka may keep others back until the abort.
+    /// **A message that was purged does not say why**: the one that failed does, and is waited for.
     async fn delivered(&self, deliveries: Vec<DeliveryFuture>) -> Result<Vec<Sent>, SendError> {
-        let mut places = Vec::with_capacity(deliveries.len());
-        let mut failed: Option<RdKafkaError> = None;
-        for delivery in deliveries {
-            match delivery.await.map_err(|_| SendError::Aborted("the client is closing".into()))? {
-                Ok(place) => places.push(place),
-                Err((error, _)) if failed.as_ref().is_none_or(is_purge) => failed = Some(error),
-                Err(_) => {}
-            }
-        }
-        match failed {
-            Some(error) => Err(self.sort(&error)),
-            None => places.chunks_exact(3).map(whole).collect(),
-        }
+        let outcomes = deliveries.into_iter().map(async |delivery| match delivery.await {
+            Ok(Ok(place)) => Ok(Some(place)),
+            Ok(Err((error, _))) if is_purge(&error) => Ok(None),
+            Ok(Err((error, _))) => Err(self.sort(&error)),
+            Err(_) => Err(SendError::Aborted("the client is closing".into())),
+        });
+        let places: Option<Vec<Delivery>> = try_join_all(outcomes).await?.into_iter().collect();
+        let places = places.ok_or_else(|| SendError::Aborted("the transaction failed".into()))?;
+        places.chunks_exact(3).map(whole).collect()
     }
 
     /// Commits the open transaction.

@@ -62,7 +62,7 @@ fn two_readers_one_killed_ten_times_store_every_batch_once() {
 #[test]
 fn a_reader_stopped_under_load_ends_within_eight_seconds_and_leaves_nothing_half_written() {
     let world = World::new("stops", 3);
-    let mut producer = world.producer(&["--interval", "0", "--customers", "2000"]);
+    let mut producer = world.producer(&["--interval", "1ms", "--customers", "2000"]);
     let mut random = random(&world.name);
     for _ in 0..5 {
         let mut reader = world.reader(&[]);
