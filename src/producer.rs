@@ -46,7 +46,7 @@ pub struct Options {
 /// What no retry can mend: above all another producer with the same transactional id.
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
     let starting = start(&options);
-    let sender = tokio::select! {
+    let mut sender = tokio::select! {
         () = shutdown.requested() => return Ok(()),
         sender = starting => sender?,
     };
@@ -62,6 +62,8 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
                 bounds.batches = batches.len() / 2;
                 tracing::warn!("{why}; from now on at most {} per transaction", bounds.batches);
                 source.put_back(batches);
+                // The sequence numbers of what was refused are missing from those of this one.
+                sender = open(&options).await?;
             }
             Err(error) => return Err(failure(error, &options)),
         }
@@ -94,16 +96,9 @@ fn tell(batches: &[Batch], sent: &[Sent], customers: usize, took: Duration) {
 
 /// Makes sure of the topics, and opens the transactional id.
 async fn start(options: &Options) -> Result<Sender, Failure> {
-    let unusable = |error: KafkaError| match error {
-        KafkaError::Property { .. } => {
-            Failure::configuration(error, "see --kafka-property and KAFKA_PROPERTIES".to_owned())
-        }
-        _ => Failure::at_work(error, "check --bootstrap-servers and --kafka-property".to_owned()),
-    };
     let cluster = Arc::new(Cluster::new(&options.kafka).map_err(unusable)?);
     let partitions = topics::ensure(cluster, options).await.map_err(unusable)?;
-    let sender = Sender::new(&options.kafka, &options.transactional_id).map_err(unusable)?;
-    transaction::open(&sender).await.map_err(|error| failure(error, options))?;
+    let sender = open(options).await?;
     tracing::info!(
         topics = options.kafka.topics.join(","),
         partitions,
@@ -113,6 +108,22 @@ async fn start(options: &Options) -> Result<Sender, Failure> {
         "ready"
     );
     Ok(sender)
+}
+
+/// A new client under the transactional id.
+async fn open(options: &Options) -> Result<Sender, Failure> {
+    let sender = Sender::new(&options.kafka, &options.transactional_id).map_err(unusable)?;
+    transaction::open(&sender).await.map_err(|error| failure(error, options))?;
+    Ok(sender)
+}
+
+fn unusable(error: KafkaError) -> Failure {
+    match error {
+        KafkaError::Property { .. } => {
+            Failure::configuration(error, "see --kafka-property and KAFKA_PROPERTIES".to_owned())
+        }
+        _ => Failure::at_work(error, "check --bootstrap-servers and --kafka-property".to_owned()),
+    }
 }
 
 fn failure(error: SendError, options: &Options) -> Failure {

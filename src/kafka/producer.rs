@@ -33,6 +33,9 @@ const FIXED: [(&str, &str); 3] = [
 /// librdkafka's queue is full: when to look again.
 const QUEUE_PAUSE: Duration = Duration::from_millis(1);
 
+/// From the first message that was purged to the one because of which it was.
+const CAUSE_COMES_WITHIN: Duration = Duration::from_secs(1);
+
 /// A batch that is to be sent.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -173,17 +176,20 @@ impl Sender {
         }
     }
 
-    /// Waits for all messages, or for the first that fails: librdkafka may keep others back until the abort.
-    /// **A message that was purged does not say why**: the one that failed does, and is waited for.
+    /// Waits for all messages, or for the first that fails: librdkafka keeps others back until the abort. Of
+    /// those some are purged, which says that the transaction failed, not why; so the cause gets a moment to come.
     async fn delivered(&self, deliveries: Vec<DeliveryFuture>) -> Result<Vec<Sent>, SendError> {
         let outcomes = deliveries.into_iter().map(async |delivery| match delivery.await {
-            Ok(Ok(place)) => Ok(Some(place)),
-            Ok(Err((error, _))) if is_purge(&error) => Ok(None),
-            Ok(Err((error, _))) => Err(self.sort(&error)),
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err((error, _))) => {
+                if is_purge(&error) {
+                    tokio::time::sleep(CAUSE_COMES_WITHIN).await;
+                }
+                Err(self.sort(&error))
+            }
             Err(_) => Err(SendError::Aborted("the client is closing".into())),
         });
-        let places: Option<Vec<Delivery>> = try_join_all(outcomes).await?.into_iter().collect();
-        let places = places.ok_or_else(|| SendError::Aborted("the transaction failed".into()))?;
+        let places: Vec<Delivery> = try_join_all(outcomes).await?;
         places.chunks_exact(3).map(whole).collect()
     }
 
