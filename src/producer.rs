@@ -129,7 +129,8 @@ fn unusable(error: KafkaError) -> Failure {
 fn failure(error: SendError, options: &Options) -> Failure {
     let hint = match &error {
         SendError::Fenced(_) => Some(format!(
-            "only one producer may use the id `{}`; give each its own --transactional-id",
+            "only one producer may use the id `{}`; give each its own --transactional-id; after an outage longer than \
+             `transaction.timeout.ms`, start it again",
             options.transactional_id
         )),
         SendError::TooLarge(_) => Some(
