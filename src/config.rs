@@ -105,13 +105,13 @@ impl KafkaFlags {
     }
 }
 
-/// Sends random customer snapshots to the three topics, a Kafka transaction each
+/// Sends random customer snapshots to the three topics, each whole in a Kafka transaction
 #[derive(Debug, Parser)]
 #[command(name = "producer", version)]
 pub struct ProducerFlags {
     #[command(flatten)]
     kafka: KafkaFlags,
-    /// Pause between batches; 0 for none
+    /// Pause between batches; 0 for none, and many batches per transaction
     #[arg(long, value_name = "TIME", env = "PRODUCE_INTERVAL", default_value = "60s", value_parser = duration)]
     interval: Duration,
     /// Customers per batch

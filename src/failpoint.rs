@@ -1,19 +1,12 @@
-//! Places where a crash test can make the reader die or freeze. Only with the feature `failpoints`, which
-//! nothing but tests turns on; without it, [`reach`] is empty.
+//! Places where a crash test can make a program die or freeze. Only with the feature `failpoints`, which
+//! nothing but tests turns on; without it, [`reach`] is empty and [`is_planned`] is `false`.
 
 /// The process gets here. `RFM_FAILPOINT=after_copy:3:abort` kills it at the third time it reaches
 /// `after_copy`; with `stop` in place of `abort` it freezes, as by SIGSTOP.
 #[cfg(feature = "failpoints")]
 pub fn reach(step: &str) {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicI64, Ordering};
-    static PLAN: OnceLock<Option<(String, AtomicI64, String)>> = OnceLock::new();
-    let plan = PLAN.get_or_init(|| {
-        let plan = std::env::var("RFM_FAILPOINT").ok()?;
-        let mut parts = plan.split(':');
-        Some((parts.next()?.into(), parts.next()?.parse::<i64>().ok()?.into(), parts.next()?.into()))
-    });
-    let Some((_, left, action)) = plan.as_ref().filter(|(name, ..)| name == step) else { return };
+    use std::sync::atomic::Ordering;
+    let Some((_, left, action)) = plan().filter(|(name, ..)| name == step) else { return };
     if left.fetch_sub(1, Ordering::SeqCst) != 1 {
         return;
     }
@@ -26,6 +19,33 @@ pub fn reach(step: &str) {
     }
 }
 
+/// Whether this process is to die or freeze at `step`: what makes the step worth reaching, but costs time, is
+/// done only then.
+#[cfg(feature = "failpoints")]
+pub fn is_planned(step: &str) -> bool {
+    plan().is_some_and(|(name, ..)| name == step)
+}
+
+/// The step, how often it is still to be reached, and what happens then.
+#[cfg(feature = "failpoints")]
+fn plan() -> Option<&'static (String, std::sync::atomic::AtomicI64, String)> {
+    use std::sync::OnceLock;
+    use std::sync::atomic::AtomicI64;
+    static PLAN: OnceLock<Option<(String, AtomicI64, String)>> = OnceLock::new();
+    let plan = PLAN.get_or_init(|| {
+        let plan = std::env::var("RFM_FAILPOINT").ok()?;
+        let mut parts = plan.split(':');
+        Some((parts.next()?.into(), parts.next()?.parse::<i64>().ok()?.into(), parts.next()?.into()))
+    });
+    plan.as_ref()
+}
+
 /// Does nothing: this build has no failpoints.
 #[cfg(not(feature = "failpoints"))]
 pub fn reach(_step: &str) {}
+
+/// Never: this build has no failpoints.
+#[cfg(not(feature = "failpoints"))]
+pub fn is_planned(_step: &str) -> bool {
+    false
+}

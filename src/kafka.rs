@@ -14,7 +14,7 @@ mod properties;
 
 pub use cluster::{Cluster, TopicPartitions};
 pub use consumer::{Consumer, Event};
-pub use producer::{SendError, Sender, Sent};
+pub use producer::{Batch, SendError, Sender, Sent};
 pub use properties::parse_properties;
 
 use crate::message::Metric;

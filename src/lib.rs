@@ -12,14 +12,14 @@
 //! |---|---|
 //! | [`message`] | the wire format: what a body says, why a message can be refused |
 //! | [`kafka`] | the only door to rdkafka: consumer, transactional sender, questions to the brokers |
-//! | [`producer`] | the daemon that makes up batches and sends each as one transaction |
+//! | [`producer`] | the daemon that makes up batches and sends each whole, in a transaction |
 //! | [`reader`] | the daemon that stores them: session after session |
 //! | `reader::session` | the loop *read, pair, score, commit*; rebalances; the memory in use |
 //! | [`reader::pairing`], [`reader::progress`], [`reader::budget`] | which messages belong together, how far each topic is settled, how far ahead to read |
 //! | [`reader::quintile`], [`reader::segment`], [`reader::score`] | pandas' `qcut`, the table of segments, a batch's scores |
 //! | `reader::store` | the only place with queries: taking partitions, the exactly-once commit |
 //! | [`config`] | flags and environment |
-//! | [`failpoint`] | where crash tests make the reader die; empty in every other build |
+//! | [`failpoint`] | where crash tests make a program die; empty in every other build |
 //! | [`failure`], [`telemetry`], [`shutdown`], [`backoff`] | the last word, log lines, stopping, waiting |
 //!
 //! Reading order: [`message`], [`reader::pairing`], `reader/store.rs` (what exactly-once rests on), then

@@ -9,8 +9,10 @@
 #![expect(unsafe_code, reason = "rdkafka has no safe call for it")]
 
 use rdkafka::client::{Client, ClientContext};
+use rdkafka::producer::{FutureProducer, Producer as _};
 use rdkafka::statistics::{Broker, Statistics};
 use std::ffi::CString;
+use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// In microseconds. A broker that is away is tried again within 1.5 s (`reconnect.backoff.max.ms` and its
@@ -41,6 +43,18 @@ fn is_out_of_use(broker: &Broker) -> bool {
     let is_address = ["learned", "configured"].contains(&broker.source.as_str());
     let rests = ["INIT", "DOWN"].contains(&broker.state.as_str()) && broker.stateage > RESTS;
     !is_address || rests
+}
+
+/// Keeps a producer, which nobody polls, from staying deaf.
+pub(super) async fn keep_hearing<C: ClientContext + 'static>(
+    producer: FutureProducer<C>,
+    deafness: Arc<Deafness>,
+    servers: String,
+) {
+    loop {
+        deafness.begins().await;
+        ask_again(producer.client(), &servers);
+    }
 }
 
 /// Has the client try the bootstrap servers again.

@@ -1,15 +1,19 @@
-//! The transactional producer: a batch arrives whole or not at all.
+//! The transactional producer: the batches of a transaction arrive whole, or none of them at all.
 
 use super::bootstrap::{self, Deafness};
 use super::{Connection, KafkaError};
+use crate::failpoint;
 use crate::message::Metric;
+use futures_util::future::try_join_all;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaError, RDKafkaErrorCode as Code};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::future_producer::Delivery;
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
 use rdkafka::statistics::Statistics;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
 
 /// One try of a transactional call; librdkafka goes on with the same call when it is made again.
 const TRY: Duration = Duration::from_secs(5);
@@ -30,6 +34,21 @@ const FIXED: [(&str, &str); 3] = [
     ("partitioner", "murmur2_random"),
     ("allow.auto.create.topics", "false"),
 ];
+
+/// librdkafka's queue is full: when to look again.
+const QUEUE_PAUSE: Duration = Duration::from_millis(1);
+
+/// From the first message that was purged to the one because of which it was.
+const CAUSE_COMES_WITHIN: Duration = Duration::from_secs(1);
+
+/// A batch that is to be sent.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The key of its three messages.
+    pub key: String,
+    /// Their bodies.
+    pub bodies: [Vec<u8>; 3],
+}
 
 /// Where the three messages of a batch are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +86,8 @@ pub struct Sender {
     producer: FutureProducer<Quiet>,
     connection: Connection,
     transactional_id: String,
+    /// Ends with the last clone, and lets go of the client.
+    _hearing: Arc<AbortOnDropHandle<()>>,
 }
 
 /// Errors come back from the calls.
@@ -98,8 +119,14 @@ impl Sender {
         let context = Quiet::default();
         let deafness = Arc::clone(&context.deafness);
         let producer: FutureProducer<Quiet> = config.create_with_context(context)?;
-        tokio::spawn(keep_hearing(producer.clone(), deafness, connection.bootstrap_servers.clone()));
-        Ok(Self { producer, connection: connection.clone(), transactional_id: transactional_id.to_owned() })
+        let servers = connection.bootstrap_servers.clone();
+        let hearing = tokio::spawn(bootstrap::keep_hearing(producer.clone(), deafness, servers));
+        Ok(Self {
+            producer,
+            connection: connection.clone(),
+            transactional_id: transactional_id.to_owned(),
+            _hearing: Arc::new(AbortOnDropHandle::new(hearing)),
+        })
     }
 
     /// Fences older producers of the same transactional id and aborts what they left open.
@@ -110,29 +137,82 @@ impl Sender {
         self.call(|producer| producer.init_transactions(TRY)).await
     }
 
-    /// Sends the three messages of a batch in a transaction of their own, and leaves it open.
+    /// Sends batches in a transaction of their own, all at once, and leaves it open. Returns where each of them
+    /// is, in the same order.
     ///
     /// # Errors
     /// [`SendError::NotYet`] does not occur; after any other the transaction is to be aborted.
-    pub async fn send(&self, key: &str, bodies: &[Vec<u8>; 3]) -> Result<Sent, SendError> {
+    pub async fn send(&self, batches: &[Batch]) -> Result<Vec<Sent>, SendError> {
         self.call(FutureProducer::begin_transaction).await?;
-        let mut deliveries = Vec::with_capacity(3);
-        for metric in Metric::ALL {
-            let record =
-                FutureRecord::to(self.connection.topic(metric)).key(key).payload(&bodies[metric.index()]);
-            deliveries.push(self.producer.send_result(record).map_err(|(error, _)| self.sort(&error))?);
-        }
-        let mut sent: Option<Sent> = None;
-        for (metric, delivery) in Metric::ALL.into_iter().zip(deliveries) {
-            let delivery = delivery.await.map_err(|_| SendError::Aborted("the client is closing".into()))?;
-            let delivered = delivery.map_err(|(error, _)| self.sort(&error))?;
-            let sent = sent.get_or_insert(Sent { partition: delivered.partition, offsets: [0; 3] });
-            if sent.partition != delivered.partition {
-                return Err(SendError::Aborted("the topics differ in their partitions".into()));
+        let mut deliveries = Vec::with_capacity(3 * batches.len());
+        let handed_over = self.hand_over(batches, &mut deliveries).await;
+        // What became of a message says more than that the next one could not be handed over any more.
+        let sent = self.delivered(deliveries).await?;
+        handed_over.map(|()| sent)
+    }
+
+    /// Hands all messages to librdkafka, waiting where its queue is full.
+    async fn hand_over(
+        &self,
+        batches: &[Batch],
+        deliveries: &mut Vec<DeliveryFuture>,
+    ) -> Result<(), SendError> {
+        for batch in batches {
+            for metric in Metric::ALL {
+                if metric != Metric::ALL[0] {
+                    self.between_messages().await;
+                }
+                deliveries.push(self.enqueue(batch, metric).await?);
             }
-            sent.offsets[metric.index()] = delivered.offset;
         }
-        sent.ok_or_else(|| SendError::Aborted("nothing was sent".into()))
+        Ok(())
+    }
+
+    async fn enqueue(&self, batch: &Batch, metric: Metric) -> Result<DeliveryFuture, SendError> {
+        let topic = self.connection.topic(metric);
+        let mut record = FutureRecord::to(topic).key(&batch.key).payload(&batch.bodies[metric.index()]);
+        loop {
+            let is_empty = self.producer.in_flight_count() == 0;
+            match self.producer.send_result(record) {
+                Ok(delivery) => return Ok(delivery),
+                Err((error, _)) if error.rdkafka_error_code() == Some(Code::QueueFull) && is_empty => {
+                    let what = "a message does not fit into `queue.buffering.max.kbytes`";
+                    return Err(SendError::TooLarge(what.to_owned()));
+                }
+                Err((error, same)) if error.rdkafka_error_code() == Some(Code::QueueFull) => {
+                    record = same;
+                    tokio::time::sleep(QUEUE_PAUSE).await;
+                }
+                Err((error, _)) => return Err(self.sort(&error)),
+            }
+        }
+    }
+
+    /// Where a crash test interrupts a batch, a part of which the brokers have by then.
+    async fn between_messages(&self) {
+        if failpoint::is_planned("between_messages") {
+            while self.producer.in_flight_count() > 0 {
+                tokio::time::sleep(QUEUE_PAUSE).await;
+            }
+            failpoint::reach("between_messages");
+        }
+    }
+
+    /// Waits for all messages, or for the first that fails: librdkafka keeps others back until the abort. Of
+    /// those some are purged, which says that the transaction failed, not why; so the cause gets a moment to come.
+    async fn delivered(&self, deliveries: Vec<DeliveryFuture>) -> Result<Vec<Sent>, SendError> {
+        let outcomes = deliveries.into_iter().map(async |delivery| match delivery.await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err((error, _))) => {
+                if is_purge(&error) {
+                    tokio::time::sleep(CAUSE_COMES_WITHIN).await;
+                }
+                Err(self.sort(&error))
+            }
+            Err(_) => Err(SendError::Aborted("the client is closing".into())),
+        });
+        let places: Vec<Delivery> = try_join_all(outcomes).await?;
+        places.chunks_exact(3).map(whole).collect()
     }
 
     /// Commits the open transaction.
@@ -184,12 +264,19 @@ impl Sender {
     }
 }
 
-/// Keeps a client from staying deaf; ends with the program.
-async fn keep_hearing(producer: FutureProducer<Quiet>, deafness: Arc<Deafness>, servers: String) {
-    loop {
-        deafness.begins().await;
-        bootstrap::ask_again(producer.client(), &servers);
+/// Where a batch is whose three messages are there.
+fn whole(places: &[Delivery]) -> Result<Sent, SendError> {
+    match places {
+        [r, f, m] if r.partition == f.partition && f.partition == m.partition => {
+            Ok(Sent { partition: r.partition, offsets: [r.offset, f.offset, m.offset] })
+        }
+        _ => Err(SendError::Aborted("the topics differ in their partitions".into())),
     }
+}
+
+/// Whether a message failed only because another one had.
+fn is_purge(error: &RdKafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(Code::PurgeQueue | Code::PurgeInflight))
 }
 
 /// Sorts the error of a transactional call by what librdkafka says is to be done.

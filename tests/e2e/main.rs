@@ -13,6 +13,7 @@ mod crashes;
 mod dead_letters;
 mod kafka;
 mod outages;
+mod producing;
 mod recovery;
 mod startup;
 mod world;

@@ -274,8 +274,7 @@ impl<'a> Episode<'a> {
         if act == Act::DyingProducer {
             let step = PRODUCER_STEPS.choose(random).unwrap();
             let point = format!("{step}:{}:abort", random.random_range(1..20));
-            let flags = ["--interval", ["0", "5ms"][random.random_range(0..2)]];
-            self.load.world.producer_with_failpoint(&point, &flags).exit_code();
+            self.load.world.producer_with_failpoint(&point, &["--interval", "5ms"]).exit_code();
         }
         self.start_producer();
     }
