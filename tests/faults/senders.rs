@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const METRICS: [&str; 3] = ["recency", "frequency", "monetary"];
 
@@ -38,8 +38,11 @@ pub fn die_at(step: &str, times: u32, random: &mut StdRng) -> Report {
             if step == "between_messages" { ["0", "5ms"][random.random_range(0..2)] } else { "5ms" };
         let mut dying = load.world.producer_with_failpoint(&point, &["--interval", interval]);
         assert_ne!(dying.exit_code(), Some(0), "it died at {step}; it said:\n{}", dying.said());
+        let before = load.stored().unwrap_or(0);
         load.world.produce(&["--batches", "3", "--interval", "1ms"]);
-        load.recovers_within(RECOVERY);
+        let begun = Instant::now();
+        wait_for("the batches of its successor", || (load.stored() >= Some(before + 3)).then_some(()));
+        load.recovered(begun.elapsed(), RECOVERY);
     }
     reader.stop();
     load.finish(times)
@@ -63,7 +66,7 @@ pub fn die_before_others(times: u32, random: &mut StdRng) -> Report {
         sleep(Duration::from_millis(random.random_range(1_500..3_000)));
         // Opens the same id: the open transaction is aborted.
         load.world.produce(&["--batches", "1"]);
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         wait_for("the batches behind it", || (load.stored() >= before.map(|n| n + 11)).then_some(()));
         load.recovered(begun.elapsed(), RECOVERY);
     }
