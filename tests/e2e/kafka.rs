@@ -39,6 +39,22 @@ pub fn create_topics(kafka: &str, topics: &[String], partitions: i32) {
     });
 }
 
+/// Deletes topics; returns when the brokers know of none of them.
+pub fn delete_topics(kafka: &str, topics: &[String]) {
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let admin = admin(kafka);
+    block_on(async {
+        for deleted in admin.delete_topics(&names, &options()).await.unwrap() {
+            deleted.unwrap();
+        }
+    });
+    let exists = |topic: &str| {
+        let metadata = admin.inner().fetch_metadata(Some(topic), TIMEOUT).unwrap();
+        metadata.topics().iter().any(|found| found.name() == topic && found.error().is_none())
+    };
+    crate::world::wait_for("the topics to go", || (!names.iter().any(|topic| exists(topic))).then_some(()));
+}
+
 pub fn add_partitions(kafka: &str, topic: &str, count: usize) {
     block_on(async {
         let admin = admin(kafka);

@@ -15,4 +15,5 @@ mod kafka;
 mod outages;
 mod recovery;
 mod startup;
+mod topics;
 mod world;
