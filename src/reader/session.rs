@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
                 event = self.consumer.next() => self.on_events(event).await?,
             }
             self.pipeline.collect(&mut self.pairing);
-            self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
+            self.start_work()?;
             self.control_reading()?;
             if self.options.until_caught_up && self.has_caught_up() {
                 tracing::info!("caught up");
@@ -183,6 +183,16 @@ impl<'a> Session<'a> {
         self.stored.keys().for_each(|&partition| self.pipeline.note_progress(partition));
         self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
         self.finish_commits().await
+    }
+
+    /// Gives threads what is ready for them. **A commit is built from the newest positions**: the marker behind
+    /// the last message is read past by then as a rule, and retention may take it.
+    fn start_work(&mut self) -> Result<(), SessionError> {
+        if self.pipeline.may_commit() {
+            self.look_at_positions()?;
+        }
+        self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
+        Ok(())
     }
 
     /// Takes in an event, and what else is there already.

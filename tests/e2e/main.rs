@@ -14,6 +14,7 @@ mod dead_letters;
 mod kafka;
 mod outages;
 mod recovery;
+mod retention;
 mod startup;
 mod topics;
 mod world;
