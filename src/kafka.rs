@@ -11,8 +11,9 @@ mod cluster;
 mod consumer;
 mod producer;
 mod properties;
+mod topic_ids;
 
-pub use cluster::{Cluster, TopicPartitions};
+pub use cluster::{Cluster, TopicIds, TopicPartitions};
 pub use consumer::{Consumer, Event};
 pub use producer::{Batch, SendError, Sender, Sent};
 pub use properties::parse_properties;

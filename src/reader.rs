@@ -113,6 +113,11 @@ fn retry_or_end(error: SessionError, options: &Options, outage: &mut Steps) -> R
              stored; to go on with what is there, use a --group-id other than `{}`",
             options.group_id
         ),
+        SessionError::TopicReplaced { .. } => format!(
+            "the offsets stored under the group `{}` mean nothing in the new log. Use another --group-id, which \
+             starts at its beginning",
+            options.group_id
+        ),
         SessionError::RefusedBatch { .. } => {
             "see the cause; once it is mended (disk, encoding, constraint, trigger), start the reader again: \
              nothing is lost"

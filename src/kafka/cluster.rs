@@ -1,18 +1,22 @@
 //! Questions to the brokers that are asked beside reading and sending. All of them block.
 
-use super::bootstrap;
-use super::{Connection, KafkaError};
+use super::{Connection, KafkaError, bootstrap, topic_ids};
 use crate::message::Metric;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
+use rdkafka::metadata::MetadataBroker;
 use std::fmt;
 use std::time::Duration;
 
 /// How long a question may take; then it is asked again later.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the brokers call each of the three topics beside its name; `None` where it does not exist, or where
+/// brokers have no ids (before Kafka 2.8).
+pub type TopicIds = [Option<String>; 3];
 
 /// What the brokers know of the three topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +49,7 @@ pub struct Cluster {
 }
 
 /// Errors come back as answers; nothing else is to be told.
-struct Quiet;
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -99,6 +103,23 @@ impl Cluster {
                 *count = found.map_or(0, |found| found.partitions().len());
             }
             Ok(TopicPartitions { counts })
+        })
+    }
+
+    /// The ids of the three topics.
+    ///
+    /// # Errors
+    /// [`KafkaError::Transient`] if no broker answers.
+    pub fn topic_ids(&self) -> Result<TopicIds, KafkaError> {
+        self.ask(|client| {
+            // librdkafka would ask the controller, which may be away, or (of the embedded broker) not exist.
+            let topic = self.connection.topic(Metric::Recency);
+            let metadata = client.fetch_metadata(Some(topic), ANSWER_TIMEOUT)?;
+            let brokers = || metadata.brokers().iter().map(MetadataBroker::id);
+            let answered = brokers().find(|&id| id == metadata.orig_broker_id());
+            let broker = answered.or_else(|| brokers().next());
+            let broker = broker.ok_or_else(|| KafkaError::Transient("the brokers name no broker".into()))?;
+            topic_ids::ask(client.client(), broker, &self.connection.topics, ANSWER_TIMEOUT)
         })
     }
 

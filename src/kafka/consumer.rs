@@ -5,6 +5,8 @@
 //! offsets of the database in the first `assign`. **`auto.offset.reset` is `error`: no position is ever
 //! chosen by Kafka.**
 
+mod settings;
+
 use super::bootstrap::{self, Deafness};
 use super::{Connection, KafkaError};
 use crate::message::{Message, Metric};
@@ -17,6 +19,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
+use settings::{DEFAULTS, FIXED};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,36 +28,6 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// How long leaving the group may take: with the brokers away it would take for ever.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1_500);
-
-/// Settings that the user may override.
-const DEFAULTS: [(&str, &str); 11] = [
-    ("client.id", "rfm-reader"),
-    // A reader that dies is noticed after this long.
-    ("session.timeout.ms", "6000"),
-    ("heartbeat.interval.ms", "2000"),
-    ("max.poll.interval.ms", "60000"),
-    // New topics and partitions are found within this long.
-    ("topic.metadata.refresh.interval.ms", "5000"),
-    // What is fetched ahead belongs to nobody's budget: keep it small. librdkafka's own defaults (64 MiB,
-    // and one second of rest once full) look like a leak and a stall.
-    ("queued.min.messages", "10000"),
-    ("queued.max.messages.kbytes", "16384"),
-    ("fetch.queue.backoff.ms", "10"),
-    ("fetch.wait.max.ms", "250"),
-    // Only a bound on what is believed of a response: messages may be as large as the brokers allow.
-    ("receive.message.max.bytes", "1000000000"),
-    ("statistics.interval.ms", "1000"),
-];
-
-/// Settings that carry a guarantee; see `properties::RESERVED`.
-const FIXED: [(&str, &str); 6] = [
-    ("isolation.level", "read_committed"),
-    ("enable.auto.commit", "false"),
-    ("enable.auto.offset.store", "false"),
-    ("auto.offset.reset", "error"),
-    ("partition.assignment.strategy", "range"),
-    ("allow.auto.create.topics", "false"),
-];
 
 /// What the group or the brokers have to say.
 #[derive(Debug)]

@@ -72,5 +72,8 @@ diesel::table! {
         recency_topic -> Text,
         frequency_topic -> Text,
         monetary_topic -> Text,
+        recency_topic_id -> Nullable<Text>,
+        frequency_topic_id -> Nullable<Text>,
+        monetary_topic_id -> Nullable<Text>,
     }
 }

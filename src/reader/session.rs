@@ -10,9 +10,11 @@ mod assignment;
 mod commit;
 mod error;
 mod flow;
+mod opening;
 mod pipeline;
 mod stored;
 mod suspicion;
+mod topics;
 mod waiting;
 
 pub use error::SessionError;
@@ -21,11 +23,12 @@ use super::Options;
 use super::budget::{Budget, Reading};
 use super::pairing::Pairing;
 use super::store::{Source, Store};
-use crate::backoff::{Steps, patiently};
+use crate::backoff::Steps;
 use crate::failpoint;
 use crate::kafka::{Cluster, Consumer, Event, KafkaError};
 use crate::message::Metric;
 use crate::shutdown::Shutdown;
+use opening::{ask_cluster_id, connect};
 use pipeline::Pipeline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,19 +37,15 @@ use stored::Stored;
 use suspicion::Suspicion;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
+use topics::Topics;
 use waiting::{Answer, Idle, ReadingClock};
 
-/// Connections that commit different partitions at the same time. Postgres works a connection with one
-/// process, so one writer uses one core of the server.
-const WRITERS: usize = 2;
 /// Messages taken in before the loop looks after everything else again.
 const MESSAGES_AT_ONCE: usize = 512;
 /// Positions, overdue messages and waiting are looked after this often.
 const TICK: Duration = Duration::from_millis(100);
 /// A session that lasted so long has found everything in order, even if there was nothing to store.
 const SOUND_AFTER: Duration = Duration::from_secs(10);
-/// Pause between two questions for the brokers at the start.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The little that outlives a session.
 #[derive(Debug, Default)]
@@ -74,6 +73,7 @@ pub struct Session<'a> {
     stored: BTreeMap<i32, Stored>,
     answers: JoinSet<Answer>,
     tick: Interval,
+    topics: Topics,
     idle: Idle,
     trouble: Steps,
     /// The group has spoken: what it assigned is held, be it nothing.
@@ -103,7 +103,7 @@ impl<'a> Session<'a> {
 
         let (url, of) = (options.database_url.clone(), source.clone());
         let connecting = blocking(move || connect(&url, &of));
-        let (owner, writers) = tokio::select! {
+        let (owner, topics, writers) = tokio::select! {
             () = shutdown.requested() => return Ok(None),
             stores = connecting => stores??,
         };
@@ -138,6 +138,7 @@ impl<'a> Session<'a> {
             misfit: false,
             opened: Instant::now(),
             committed: false,
+            topics: Topics::stored(topics),
         }))
     }
 
@@ -160,12 +161,12 @@ impl<'a> Session<'a> {
                 receipt = self.pipeline.next(&mut self.memory.suspicion), if self.pipeline.is_busy() => {
                     self.on_commit(receipt?);
                 }
-                Some(answer) = self.answers.join_next() => self.on_answer(answer)?,
+                Some(answer) = self.answers.join_next() => self.on_answer(answer).await?,
                 _ = self.tick.tick() => self.on_tick()?,
                 event = self.consumer.next() => self.on_events(event).await?,
             }
             self.pipeline.collect(&mut self.pairing);
-            self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
+            self.start_work()?;
             self.control_reading()?;
             if self.options.until_caught_up && self.has_caught_up() {
                 tracing::info!("caught up");
@@ -182,6 +183,16 @@ impl<'a> Session<'a> {
         self.stored.keys().for_each(|&partition| self.pipeline.note_progress(partition));
         self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
         self.finish_commits().await
+    }
+
+    /// Gives threads what is ready for them. **A commit is built from the newest positions**: the marker behind
+    /// the last message is read past by then as a rule, and retention may take it.
+    fn start_work(&mut self) -> Result<(), SessionError> {
+        if self.pipeline.may_commit() {
+            self.look_at_positions()?;
+        }
+        self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
+        Ok(())
     }
 
     /// Takes in an event, and what else is there already.
@@ -234,6 +245,7 @@ impl<'a> Session<'a> {
         self.pairing.expire(now);
         self.note_progress();
         self.look_after_idleness();
+        self.look_after_topics();
         Ok(())
     }
 
@@ -244,36 +256,6 @@ impl<'a> Session<'a> {
         }
         Ok(())
     }
-}
-
-/// Asks what cluster this is until a broker answers.
-async fn ask_cluster_id(cluster: Arc<Cluster>, options: &Options) -> Result<String, SessionError> {
-    let asking = async {
-        loop {
-            let cluster = Arc::clone(&cluster);
-            match blocking(move || cluster.id()).await? {
-                Err(KafkaError::Transient(_)) => tokio::time::sleep(ASK_AGAIN).await,
-                answer => return Ok(answer?),
-            }
-        }
-    };
-    let brokers = &options.kafka.bootstrap_servers;
-    patiently(asking, |away| {
-        tracing::warn!(for_s = away.as_secs(), "no broker answers at {brokers}; still trying");
-    })
-    .await
-}
-
-/// Opens the connections: one that owns, and the writers. Brings the tables up to date.
-fn connect(database_url: &str, source: &Source) -> Result<(Store, Vec<Store>), SessionError> {
-    let mut owner = Store::connect(database_url, source.clone())?;
-    for migration in owner.migrate()? {
-        tracing::info!(migration, "created or changed the tables");
-    }
-    owner.claim_source()?;
-    let writers =
-        (0..WRITERS).map(|_| Store::connect(database_url, source.clone())).collect::<Result<_, _>>()?;
-    Ok((owner, writers))
 }
 
 /// Runs what blocks on a thread for such.

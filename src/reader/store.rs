@@ -10,14 +10,16 @@
 mod error;
 mod insert;
 mod rows;
+mod source;
 
 pub use error::StoreError;
+pub use source::Source;
 
 use crate::failpoint;
 use crate::message::Metric;
 use crate::reader::pairing::{DeadLetter, Taken};
 use crate::reader::progress::Progress;
-use crate::reader::schema::{batches, dead_letters, progress, sources};
+use crate::reader::schema::{batches, dead_letters, progress};
 use crate::reader::score::{Rules, Scored};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -44,38 +46,6 @@ const CONNECTION_DEFAULTS: [(&str, &str); 6] = [
 /// A reader that froze inside a transaction keeps its locks for 5 s at most; who waits for them waits
 /// longer than that.
 const SESSION_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '10s'";
-
-/// Whose offsets a group's progress counts.
-#[derive(Clone, Debug, PartialEq, Eq, Insertable, Queryable)]
-#[diesel(table_name = sources)]
-pub struct Source {
-    /// `--group-id`
-    pub consumer_group: String,
-    /// What the brokers call their cluster.
-    pub cluster_id: String,
-    /// `--recency-topic`
-    pub recency_topic: String,
-    /// `--frequency-topic`
-    pub frequency_topic: String,
-    /// `--monetary-topic`
-    pub monetary_topic: String,
-}
-
-impl Source {
-    /// The topic of a metric.
-    pub fn topic(&self, metric: Metric) -> &str {
-        match metric {
-            Metric::Recency => &self.recency_topic,
-            Metric::Frequency => &self.frequency_topic,
-            Metric::Monetary => &self.monetary_topic,
-        }
-    }
-
-    fn describe(&self) -> String {
-        let topics = Metric::ALL.map(|metric| format!("`{}`", self.topic(metric))).join(", ");
-        format!("the topics {topics} of cluster `{}`", self.cluster_id)
-    }
-}
 
 /// What one transaction stores of one partition.
 #[derive(Debug)]
@@ -127,24 +97,6 @@ impl Store {
             .bind::<BigInt, _>(MIGRATION_LOCK)
             .execute(&mut self.connection)?;
         Ok(run)
-    }
-
-    /// Binds the group to its source, the first time; later, checks that it still is the same.
-    ///
-    /// # Errors
-    /// [`StoreError::OtherSource`].
-    pub fn claim_source(&mut self) -> Result<(), StoreError> {
-        diesel::insert_into(sources::table)
-            .values(&self.source)
-            .on_conflict_do_nothing()
-            .execute(&mut self.connection)?;
-        let stored: Source = sources::table.find(&self.source.consumer_group).first(&mut self.connection)?;
-        if stored == self.source {
-            return Ok(());
-        }
-        let group = stored.consumer_group.clone();
-        let (stored, found) = (stored.describe(), self.source.describe());
-        Err(StoreError::OtherSource { group, stored, found })
     }
 
     /// Takes a partition: from here on, a commit under an older epoch fails. `beginning` is where its

@@ -39,20 +39,20 @@ pub fn create_topics(kafka: &str, topics: &[String], partitions: i32) {
     });
 }
 
-/// Whether the topic could be created: not while a deleted one of its name is on its way out.
-pub fn try_create_topic(kafka: &str, topic: &str, partitions: i32) -> bool {
-    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-    let created = block_on(async { admin(kafka).create_topics([&new], &options()).await });
-    created.is_ok_and(|topics| topics.iter().all(Result::is_ok))
-}
-
+/// Deletes topics; returns when the brokers know of none of them.
 pub fn delete_topics(kafka: &str, topics: &[String]) {
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let admin = admin(kafka);
     block_on(async {
-        for deleted in admin(kafka).delete_topics(&names, &options()).await.unwrap() {
+        for deleted in admin.delete_topics(&names, &options()).await.unwrap() {
             deleted.unwrap();
         }
     });
+    let exists = |topic: &str| {
+        let metadata = admin.inner().fetch_metadata(Some(topic), TIMEOUT).unwrap();
+        metadata.topics().iter().any(|found| found.name() == topic && found.error().is_none())
+    };
+    crate::world::wait_for("the topics to go", || (!names.iter().any(|topic| exists(topic))).then_some(()));
 }
 
 pub fn add_partitions(kafka: &str, topic: &str, count: usize) {

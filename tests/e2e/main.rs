@@ -15,5 +15,7 @@ mod kafka;
 mod outages;
 mod producing;
 mod recovery;
+mod retention;
 mod startup;
+mod topics;
 mod world;

@@ -38,9 +38,7 @@ pub fn created_anew(times: u32, random: &mut StdRng) -> Report {
         }
         let topic = random.random_range(0..3);
         delete_topics(&world.kafka, &world.topics[topic..=topic]);
-        wait_for("the topic to be gone", || {
-            crate::kafka::try_create_topic(&world.kafka, &world.topics[topic], 1).then_some(())
-        });
+        create_topics(&world.kafka, &world.topics[topic..=topic], 1);
         world.produce(&["--batches", "40", "--interval", "0"]);
         if round % 2 == 0 {
             reader = world.reader(&[]);

@@ -33,6 +33,8 @@ impl Session<'_> {
             tracing::warn!("the group assigned topics that do not fit; partitions: {topics}");
             return Ok(());
         };
+        // **Before the positions**: what is created anew from here on has another id than what is stored now.
+        self.verify_topics().await?;
         let partitions = whole_partitions(&assigned);
         let taken = self.take(partitions).await?;
 

@@ -18,6 +18,19 @@ pub enum SessionError {
     /// The topics fit now; join the group anew to be given partitions.
     #[error("the partitions of the topics changed")]
     Rejoin,
+    /// The topic is another one than that whose offsets are stored, although it has the same name.
+    #[error(
+        "the topic `{topic}` ({metric}) was deleted and created anew since progress in it was stored; stored \
+         positions: {positions}"
+    )]
+    TopicReplaced {
+        /// The topic.
+        topic: String,
+        /// Its metric.
+        metric: Metric,
+        /// Partitions, the next offset to read as stored, and what the log has now.
+        positions: String,
+    },
     /// The log no longer has, or never had, the position to go on from.
     #[error(
         "the stored position {next} of the topic `{topic}` ({metric}), partition {partition}, is not in the log, \

@@ -16,7 +16,7 @@ impl Session<'_> {
         // the reader would stall for ever.
         if reading == Reading::Nothing && self.pipeline.is_empty() && self.pairing.evict_oldest() {
             self.pipeline.collect(&mut self.pairing);
-            self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
+            self.start_work()?;
         }
         let closed = self.closed_topics(reading);
         let pause: Vec<_> = closed.difference(&self.paused).copied().collect();

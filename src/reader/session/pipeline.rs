@@ -118,6 +118,14 @@ impl Pipeline {
         self.generation += 1;
     }
 
+    /// Whether a commit can be begun.
+    pub(super) fn may_commit(&self) -> bool {
+        let waits = |(partition, queue): (&i32, &VecDeque<Unstored>)| {
+            !queue.is_empty() && !self.in_commit.contains(partition)
+        };
+        !self.idle.is_empty() && self.ready.iter().any(waits)
+    }
+
     /// Gives idle threads something to do.
     pub(super) fn start(&mut self, pairing: &mut Pairing, suspicion: &Suspicion) {
         while self.start_scoring() {}

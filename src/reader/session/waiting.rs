@@ -2,7 +2,7 @@
 
 use super::{Session, SessionError};
 use crate::backoff::Steps;
-use crate::kafka::{KafkaError, TopicPartitions};
+use crate::kafka::{KafkaError, TopicIds, TopicPartitions};
 use crate::message::Metric;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ pub(super) enum Answer {
     Mark { partition: i32, metric: Metric, high: Option<i64> },
     /// How many partitions the topics have.
     Topics(Result<TopicPartitions, KafkaError>),
+    /// The ids of the topics.
+    Ids(Result<TopicIds, KafkaError>),
 }
 
 /// While nothing is read: when to ask for the reason, and when to tell it.
@@ -87,7 +89,7 @@ impl Session<'_> {
         self.answers.spawn_blocking(move || Answer::Topics(cluster.topic_partitions()));
     }
 
-    pub(super) fn on_answer(&mut self, answer: Result<Answer, JoinError>) -> Result<(), SessionError> {
+    pub(super) async fn on_answer(&mut self, answer: Result<Answer, JoinError>) -> Result<(), SessionError> {
         let answer = answer.map_err(|error| SessionError::Broken(format!("a thread failed: {error}")))?;
         match answer {
             Answer::Mark { partition, metric, high } => {
@@ -95,6 +97,7 @@ impl Session<'_> {
                 Ok(())
             }
             Answer::Topics(topics) => self.tell_why_idle(topics),
+            Answer::Ids(ids) => self.on_topic_ids(ids).await,
         }
     }
 
