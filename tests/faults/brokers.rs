@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 /// that is not too busy.
 pub const SESSION: [&str; 2] = ["--kafka-property", "session.timeout.ms=6000"];
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+/// The session began anew this long before the outage, at worst.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 fn with_own_kafka(times: u32, mut fault: impl FnMut(&Server)) -> Report {
     let broker = Server::kafka();
@@ -27,7 +29,7 @@ fn with_own_kafka(times: u32, mut fault: impl FnMut(&Server)) -> Report {
 /// An outage longer than the session timeout has cost the reader its membership, too: the group waits for the
 /// member that it was, as for one that was killed.
 fn recovery(outage: Duration) -> Duration {
-    if outage < SESSION_TIMEOUT { RECOVERY } else { SESSION_TIMEOUT + RECOVERY }
+    if HEARTBEAT + outage < SESSION_TIMEOUT { RECOVERY } else { SESSION_TIMEOUT + RECOVERY }
 }
 
 /// `how` it ends: `stop` or `kill`. The outage is over when a broker answers again.
