@@ -236,13 +236,16 @@ pub fn encode(metric: Metric, values: &[f64]) -> anyhow::Result<Vec<u8>> {
 
 /// `as_of` from its text. Errors name the text, which is short by then.
 fn parse_as_of(metric: Metric, text: &str) -> Result<DateTime<Utc>, Problem> {
-    DateTime::parse_from_rfc3339(text).map(|t| t.with_timezone(&Utc)).map_err(|e| {
+    let bad = |why: &dyn fmt::Display| {
         let shown: String = text.chars().take(40).collect();
-        Problem::new(
-            Reason::BadAsOf,
-            format!("`{metric}` message: `as_of` is `{shown}`, not an RFC 3339 time ({e})"),
-        )
-    })
+        let detail = format!("`{metric}` message: `as_of` is `{shown}`, not an RFC 3339 time ({why})");
+        Problem::new(Reason::BadAsOf, detail)
+    };
+    // `chrono` also takes U+2212, the minus sign of typesetters.
+    if !text.is_ascii() {
+        return Err(bad(&"not ASCII"));
+    }
+    DateTime::parse_from_rfc3339(text).map(|t| t.with_timezone(&Utc)).map_err(|e| bad(&e))
 }
 
 #[cfg(test)]

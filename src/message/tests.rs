@@ -130,6 +130,7 @@ fn bad_optional_fields_leave_the_values_readable() {
         (r#""as_of":"yesterday""#, Reason::BadAsOf),
         (r#""as_of":"2026-01-02""#, Reason::BadAsOf),
         (r#""as_of":"2026-01-02T03:04:05""#, Reason::BadAsOf),
+        (r#""as_of":"2026-01-02T03:04:05\u221201:00""#, Reason::BadAsOf),
         (r#""population":7"#, Reason::BadPopulation),
         (r#""population":"a\u0000b""#, Reason::BadPopulation),
     ];
