@@ -56,6 +56,9 @@ fn every_malformed_body_is_refused_as_such() {
         b"{\"recency\":[0x10]}",
         b"{\"recency\":[nan]}",
         b"{\"recency\":[1NaN]}",
+        b"{\"recency\":[NaN1]}",
+        b"{\"recency\":[-NaN]}",
+        b"{\"recency\":[1],NaN:1}",
         b"\xff\xfe{\x00}\x00",
     ];
     for case in cases {
@@ -78,6 +81,8 @@ fn a_bad_field_is_named_with_its_element() {
         (r#"{"recency":[null,true]}"#, "element 1 is not a number"),
         (r#"{"recency":[1,[2]]}"#, "element 1 is not a number"),
         (r#"{"recency":[1,{}]}"#, "element 1 is not a number"),
+        // What once stood for a bare word.
+        (r#"{"recency":[1,{"":"NaN"}]}"#, "element 1 is not a number"),
     ];
     for (json, what) in cases {
         let problem = decoded(json).values.unwrap_err();
