@@ -81,10 +81,11 @@ impl Message {
         (time.year() >= FIRST_STORABLE_YEAR).then_some(time)
     }
 
-    /// Memory that the message holds, in bytes.
+    /// Memory that the message takes while it waits to be paired and stored, in bytes. Pairing keeps a copy of
+    /// its key.
     pub fn weight(&self) -> usize {
         let len = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        len(&self.key) + len(&self.value) + MESSAGE_OVERHEAD
+        2 * len(&self.key) + len(&self.value) + MESSAGE_OVERHEAD
     }
 }
 

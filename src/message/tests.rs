@@ -163,6 +163,15 @@ fn what_is_said_of_a_body_can_be_stored_and_is_short() {
 }
 
 #[test]
+fn the_weight_of_a_message_counts_its_key_twice() {
+    // Pairing keeps a copy of it.
+    let (metric, key, value) = (Metric::Recency, Some(vec![0; 1_000]), Some(vec![0; 50]));
+    let message = Message { metric, partition: 0, offset: 0, timestamp: None, key, value };
+    let empty = Message { key: None, value: None, ..message.clone() };
+    assert_eq!(message.weight() - empty.weight(), 2_050);
+}
+
+#[test]
 fn deep_nesting_in_an_ignored_field_is_ignored() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(decoded(&format!(r#"{{"x":{deep},"recency":[1]}}"#)).values.unwrap(), [1.0]);

@@ -75,7 +75,12 @@ impl Lane {
         let key: Key = message.key.as_deref().map(Arc::from);
         self.by_age.insert(age, (message.metric, key.clone()));
         self.waiting_bytes[message.metric.index()] += message.weight();
-        self.waiting.entry(key.clone()).or_default()[message.metric.index()].push_back((age, message));
+        let queue = &mut self.waiting.entry(key.clone()).or_default()[message.metric.index()];
+        // Most keys are unique; the four places that a queue begins with would cost more than the budget counts.
+        if queue.is_empty() {
+            queue.reserve_exact(1);
+        }
+        queue.push_back((age, message));
         self.pair(&key);
     }
 
