@@ -157,13 +157,11 @@ impl Lane {
         wanted
     }
 
-    pub(super) fn mark(&mut self, metric: Metric, high: Option<i64>) {
+    pub(super) fn mark(&mut self, metric: Metric, asked: Duration, high: Option<i64>) {
         let mark = &mut self.marks[metric.index()];
-        *mark = match (*mark, high) {
-            (Mark::Asked(asked), Some(high)) => Mark::Known { asked, high },
-            (Mark::Asked(_), None) => Mark::Unknown,
-            (other, _) => other,
-        };
+        if matches!(*mark, Mark::Asked(question) if question == asked) {
+            *mark = high.map_or(Mark::Unknown, |high| Mark::Known { asked, high });
+        }
     }
 
     /// Gives up what is overdue at `now` and whose partners were not there when the end was reached.
