@@ -17,12 +17,12 @@ impl<'a> Choices<'a> {
     }
 
     pub fn wide(&mut self) -> u64 {
-        u64::from(self.number()) << 32 | u64::from(self.number())
+        (u64::from(self.number()) << 32) | u64::from(self.number())
     }
 
     /// A number in `0..n`, small if the choice is.
     pub fn below(&mut self, n: usize) -> usize {
-        (u64::from(self.number()) * n as u64 >> 32) as usize
+        ((u64::from(self.number()) * n as u64) >> 32) as usize
     }
 
     /// True once in `n` times, and never at the end of the list.

@@ -15,6 +15,7 @@
 #![allow(clippy::print_stdout, reason = "the lines are the answer")]
 
 mod bodies;
+mod books;
 mod choices;
 mod contract;
 mod decoder;

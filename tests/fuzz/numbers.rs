@@ -61,7 +61,7 @@ fn finite(c: &mut Choices) -> f64 {
 /// The number halfway between two neighbouring f64, or its neighbour in the last decimal: all digits count.
 fn halfway(c: &mut Choices) -> String {
     // 2^53 to 2^54 in steps of 2; the odd ones lie halfway. Scaled by a power of two, in decimals.
-    let odd = u128::from((1u64 << 53) + (c.wide() >> 11) | 1);
+    let odd = u128::from(((1u64 << 53) + (c.wide() >> 11)) | 1);
     let whole = (odd << c.below(73)).to_string();
     let whole = if c.once_in(2) { whole } else { format!("{whole}.{}", "0".repeat(c.below(40))) + "1" };
     if c.once_in(2) { whole } else { format!("{whole}e-{}", c.below(340)) }

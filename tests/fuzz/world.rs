@@ -2,6 +2,7 @@
 //! [`Pairing`] beside that of the naive account, compared after each.
 
 use crate::MEMORY;
+use crate::books::{EMPTY_BOOKS, EMPTY_PARTITION, PER_UNSETTLED, bytes_of};
 use crate::model::Model;
 use crate::target::Story;
 use rfm_stream::message::{Message, Metric, Reason};
@@ -48,18 +49,6 @@ pub struct World<'a> {
     /// The most that it was allowed so far.
     allowed: isize,
     pub story: &'a mut Story,
-}
-
-/// What pairing may need beside the weight of the messages it holds: an offset for each that is handed over and not
-/// settled (8 bytes in a node that may be half empty), a node of its map with room for eleven partitions of half a
-/// KiB, and per partition the first room of five lists: keys, batches and dead letters, these twice.
-const PER_UNSETTLED: usize = 32;
-const EMPTY_BOOKS: usize = 6 * 1024;
-const EMPTY_PARTITION: usize = 3 * 1024;
-
-fn bytes_of(message: &Message) -> isize {
-    let capacity = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::capacity);
-    (capacity(&message.key) + capacity(&message.value)) as isize
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), String> {
