@@ -81,10 +81,11 @@ impl Message {
         (time.year() >= FIRST_STORABLE_YEAR).then_some(time)
     }
 
-    /// Memory that the message holds, in bytes.
+    /// Memory that the message takes while it waits to be paired and stored, in bytes. Pairing keeps a copy of
+    /// its key.
     pub fn weight(&self) -> usize {
         let len = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        len(&self.key) + len(&self.value) + MESSAGE_OVERHEAD
+        2 * len(&self.key) + len(&self.value) + MESSAGE_OVERHEAD
     }
 }
 
@@ -236,13 +237,16 @@ pub fn encode(metric: Metric, values: &[f64]) -> anyhow::Result<Vec<u8>> {
 
 /// `as_of` from its text. Errors name the text, which is short by then.
 fn parse_as_of(metric: Metric, text: &str) -> Result<DateTime<Utc>, Problem> {
-    DateTime::parse_from_rfc3339(text).map(|t| t.with_timezone(&Utc)).map_err(|e| {
+    let bad = |why: &dyn fmt::Display| {
         let shown: String = text.chars().take(40).collect();
-        Problem::new(
-            Reason::BadAsOf,
-            format!("`{metric}` message: `as_of` is `{shown}`, not an RFC 3339 time ({e})"),
-        )
-    })
+        let detail = format!("`{metric}` message: `as_of` is `{shown}`, not an RFC 3339 time ({why})");
+        Problem::new(Reason::BadAsOf, detail)
+    };
+    // `chrono` also takes U+2212, the minus sign of typesetters.
+    if !text.is_ascii() {
+        return Err(bad(&"not ASCII"));
+    }
+    DateTime::parse_from_rfc3339(text).map(|t| t.with_timezone(&Utc)).map_err(|e| bad(&e))
 }
 
 #[cfg(test)]

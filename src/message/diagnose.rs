@@ -4,16 +4,18 @@
 //! where the contract does: Python's bare `NaN` and `Infinity`, `-0` as an integer id.
 
 use super::{Body, CustomerIds, Metric, Problem, Reason, parse_as_of};
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Reads `text` again, slowly.
 ///
 /// # Errors
 /// [`Reason::Malformed`] if it is no JSON object even when the bare words are allowed.
 pub(super) fn diagnose(metric: Metric, text: &str) -> Result<Body, Problem> {
-    let text = quote_bare_words(text);
+    let text = replace_bare_words(text);
     let fields: BTreeMap<String, &RawValue> = serde_json::from_str(&text).map_err(|e| {
         // serde's own sentence about a value of the wrong type quotes all of it.
         let what = if e.is_data() { "not an object".to_owned() } else { format!("not JSON: {e}") };
@@ -28,13 +30,15 @@ pub(super) fn diagnose(metric: Metric, text: &str) -> Result<Body, Problem> {
     })
 }
 
-/// The bare words of Python's `json` module, and what [`quote_bare_words`] makes of them: objects,
-/// so that no field takes them for anything it allows.
-const BARE_WORDS: [(&str, &str); 3] =
-    [("-Infinity", r#"{"":"-Infinity"}"#), ("Infinity", r#"{"":"Infinity"}"#), ("NaN", r#"{"":"NaN"}"#)];
+/// The bare words of Python's `json` module.
+const BARE_WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+
+/// What stands for them: a number that f64 cannot hold, which no field allows. The blanks keep it apart from
+/// what was beside the word, which would make another number of it.
+const NO_NUMBER: &str = " 1e999 ";
 
 /// Replaces bare `NaN`, `Infinity` and `-Infinity` outside strings by JSON that stands for them.
-fn quote_bare_words(text: &str) -> Cow<'_, str> {
+fn replace_bare_words(text: &str) -> Cow<'_, str> {
     if !text.contains("NaN") && !text.contains("Infinity") {
         return Cow::Borrowed(text);
     }
@@ -45,8 +49,8 @@ fn quote_bare_words(text: &str) -> Cow<'_, str> {
             let end = end_of_string(rest);
             out.push_str(&rest[..end]);
             rest = &rest[end..];
-        } else if let Some((word, json)) = BARE_WORDS.iter().find(|(word, _)| rest.starts_with(word)) {
-            out.push_str(json);
+        } else if let Some(word) = BARE_WORDS.iter().find(|word| rest.starts_with(**word)) {
+            out.push_str(NO_NUMBER);
             rest = &rest[word.len()..];
         } else {
             out.push(c);
@@ -75,26 +79,51 @@ fn values(metric: Metric, raw: Option<&str>) -> Result<Vec<f64>, Problem> {
     let bad_field =
         |what: &str| Problem::new(Reason::BadField, format!("`{metric}` message: field `{metric}` {what}"));
     let raw = raw.ok_or_else(|| bad_field("is missing"))?;
-    let elements: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| bad_field("is not an array"))?;
-
-    let mut values = Vec::with_capacity(elements.len());
-    let mut not_finite = None;
-    for (i, element) in elements.iter().enumerate() {
-        match number(element.get()) {
-            Some(x) if x.is_finite() => values.push(x),
-            Some(_) => not_finite = not_finite.or(Some(i)),
-            None => return Err(bad_field(&format!("element {i} is not a number"))),
-        }
-    }
-    not_finite.map_or(Ok(values), |i| {
-        let detail = format!("`{metric}` message: field `{metric}` element {i} is not a finite number");
-        Err(Problem::new(Reason::NotFinite, detail))
+    let (mut values, mut not_finite, mut no_number) = (Vec::new(), None, None);
+    each_element(raw, |i, element| match number(element) {
+        Some(x) if x.is_finite() => values.push(x),
+        Some(_) => not_finite = not_finite.or(Some(i)),
+        None => no_number = no_number.or(Some(i)),
     })
+    .map_err(|_| bad_field("is not an array"))?;
+    match (no_number, not_finite) {
+        (Some(i), _) => Err(bad_field(&format!("element {i} is not a number"))),
+        (None, Some(i)) => {
+            let detail = format!("`{metric}` message: field `{metric}` element {i} is not a finite number");
+            Err(Problem::new(Reason::NotFinite, detail))
+        }
+        (None, None) => Ok(values),
+    }
 }
 
-/// A JSON number (infinite if f64 cannot hold it), null (NaN) or one of the bare words (not finite).
+/// Hands out the elements of an array as they stand. They are never all held: a long array of short ones would be
+/// many times its text.
+fn each_element<'a>(raw: &'a str, take: impl FnMut(usize, &'a str)) -> serde_json::Result<()> {
+    serde_json::Deserializer::from_str(raw).deserialize_seq(Elements(take))
+}
+
+struct Elements<F>(F);
+
+impl<'de, F: FnMut(usize, &'de str)> Visitor<'de> for Elements<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        let mut i = 0;
+        while let Some(element) = seq.next_element::<&RawValue>()? {
+            (self.0)(i, element.get());
+            i += 1;
+        }
+        Ok(())
+    }
+}
+
+/// A JSON number (infinite if f64 cannot hold it, as what stands for a bare word is) or null (NaN).
 fn number(raw: &str) -> Option<f64> {
-    if raw == "null" || BARE_WORDS.iter().any(|(_, json)| *json == raw) {
+    if raw == "null" {
         return Some(f64::NAN);
     }
     // Rust's parser takes more than JSON's numbers, but here JSON's grammar was checked already.
@@ -105,21 +134,25 @@ fn customer_ids(metric: Metric, raw: &str) -> Result<CustomerIds, Problem> {
     let bad = |what: String| {
         Problem::new(Reason::BadCustomerId, format!("`{metric}` message: `customer_id` {what}"))
     };
-    let elements: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| bad("is not an array".into()))?;
-    let mut ids = CustomerIds::default();
-    for (i, element) in elements.iter().enumerate() {
-        if let Ok(integer) = element.get().parse::<i64>() {
-            ids.push(integer);
-            continue;
-        }
-        let id = serde_json::from_str::<String>(element.get())
-            .map_err(|_| bad(format!("element {i} is neither a string nor an integer within i64")))?;
-        if id.contains('\0') {
-            return Err(bad(format!("element {i} contains U+0000, which Postgres cannot store")));
-        }
-        ids.push(id);
+    let (mut ids, mut problem) = (CustomerIds::default(), None);
+    each_element(raw, |i, element| match customer_id(element) {
+        Ok(id) => ids.push(id),
+        Err(what) => problem = problem.take().or_else(|| Some(bad(format!("element {i} {what}")))),
+    })
+    .map_err(|_| bad("is not an array".into()))?;
+    problem.map_or(Ok(ids), Err)
+}
+
+fn customer_id(raw: &str) -> Result<String, &'static str> {
+    if let Ok(integer) = raw.parse::<i64>() {
+        return Ok(integer.to_string());
     }
-    Ok(ids)
+    let id: String =
+        serde_json::from_str(raw).map_err(|_| "is neither a string nor an integer within i64")?;
+    if id.contains('\0') {
+        return Err("contains U+0000, which Postgres cannot store");
+    }
+    Ok(id)
 }
 
 fn as_of(metric: Metric, raw: &str) -> Result<chrono::DateTime<chrono::Utc>, Problem> {

@@ -56,6 +56,9 @@ fn every_malformed_body_is_refused_as_such() {
         b"{\"recency\":[0x10]}",
         b"{\"recency\":[nan]}",
         b"{\"recency\":[1NaN]}",
+        b"{\"recency\":[NaN1]}",
+        b"{\"recency\":[-NaN]}",
+        b"{\"recency\":[1],NaN:1}",
         b"\xff\xfe{\x00}\x00",
     ];
     for case in cases {
@@ -78,6 +81,8 @@ fn a_bad_field_is_named_with_its_element() {
         (r#"{"recency":[null,true]}"#, "element 1 is not a number"),
         (r#"{"recency":[1,[2]]}"#, "element 1 is not a number"),
         (r#"{"recency":[1,{}]}"#, "element 1 is not a number"),
+        // What once stood for a bare word.
+        (r#"{"recency":[1,{"":"NaN"}]}"#, "element 1 is not a number"),
     ];
     for (json, what) in cases {
         let problem = decoded(json).values.unwrap_err();
@@ -130,6 +135,7 @@ fn bad_optional_fields_leave_the_values_readable() {
         (r#""as_of":"yesterday""#, Reason::BadAsOf),
         (r#""as_of":"2026-01-02""#, Reason::BadAsOf),
         (r#""as_of":"2026-01-02T03:04:05""#, Reason::BadAsOf),
+        (r#""as_of":"2026-01-02T03:04:05\u221201:00""#, Reason::BadAsOf),
         (r#""population":7"#, Reason::BadPopulation),
         (r#""population":"a\u0000b""#, Reason::BadPopulation),
     ];
@@ -154,6 +160,15 @@ fn what_is_said_of_a_body_can_be_stored_and_is_short() {
         assert!(!problem.detail.contains(char::is_control), "{}", problem.detail);
         assert!(problem.detail.len() < 200, "{}", problem.detail);
     }
+}
+
+#[test]
+fn the_weight_of_a_message_counts_its_key_twice() {
+    // Pairing keeps a copy of it.
+    let (metric, key, value) = (Metric::Recency, Some(vec![0; 1_000]), Some(vec![0; 50]));
+    let message = Message { metric, partition: 0, offset: 0, timestamp: None, key, value };
+    let empty = Message { key: None, value: None, ..message.clone() };
+    assert_eq!(message.weight() - empty.weight(), 2_050);
 }
 
 #[test]

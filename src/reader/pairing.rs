@@ -132,10 +132,12 @@ impl Pairing {
         lanes.flat_map(|(&p, lane)| lane.ask_marks(now).into_iter().map(move |metric| (p, metric))).collect()
     }
 
-    /// The answer to [`Pairing::ask_marks`]: the high watermark, or `None` if the broker did not say.
-    pub fn mark(&mut self, partition: i32, metric: Metric, high: Option<i64>) {
+    /// The answer to what [`Pairing::ask_marks`] asked at `asked`: the high watermark, or `None` if the broker did
+    /// not say. **An answer counts for its own question only**: one that an earlier owner asked may come late, and
+    /// knows nothing of what was written since.
+    pub fn mark(&mut self, partition: i32, metric: Metric, asked: Duration, high: Option<i64>) {
         if let Some(lane) = self.lanes.get_mut(&partition) {
-            lane.mark(metric, high);
+            lane.mark(metric, asked, high);
         }
     }
 

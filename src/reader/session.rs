@@ -240,7 +240,7 @@ impl<'a> Session<'a> {
         self.look_at_positions()?;
         let now = self.clock.now();
         for (partition, metric) in self.pairing.ask_marks(now) {
-            self.ask_mark(partition, metric);
+            self.ask_mark(partition, metric, now);
         }
         self.pairing.expire(now);
         self.note_progress();

@@ -12,6 +12,8 @@ mod batches;
 mod crashes;
 mod dead_letters;
 mod kafka;
+mod keys;
+mod memory;
 mod outages;
 mod producing;
 mod recovery;

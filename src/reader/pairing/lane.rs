@@ -75,7 +75,12 @@ impl Lane {
         let key: Key = message.key.as_deref().map(Arc::from);
         self.by_age.insert(age, (message.metric, key.clone()));
         self.waiting_bytes[message.metric.index()] += message.weight();
-        self.waiting.entry(key.clone()).or_default()[message.metric.index()].push_back((age, message));
+        let queue = &mut self.waiting.entry(key.clone()).or_default()[message.metric.index()];
+        // Most keys are unique; the four places that a queue begins with would cost more than the budget counts.
+        if queue.is_empty() {
+            queue.reserve_exact(1);
+        }
+        queue.push_back((age, message));
         self.pair(&key);
     }
 
@@ -152,13 +157,11 @@ impl Lane {
         wanted
     }
 
-    pub(super) fn mark(&mut self, metric: Metric, high: Option<i64>) {
+    pub(super) fn mark(&mut self, metric: Metric, asked: Duration, high: Option<i64>) {
         let mark = &mut self.marks[metric.index()];
-        *mark = match (*mark, high) {
-            (Mark::Asked(asked), Some(high)) => Mark::Known { asked, high },
-            (Mark::Asked(_), None) => Mark::Unknown,
-            (other, _) => other,
-        };
+        if matches!(*mark, Mark::Asked(question) if question == asked) {
+            *mark = high.map_or(Mark::Unknown, |high| Mark::Known { asked, high });
+        }
     }
 
     /// Gives up what is overdue at `now` and whose partners were not there when the end was reached.

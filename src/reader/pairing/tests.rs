@@ -36,7 +36,7 @@ fn given_up(pairing: &mut Pairing) -> Vec<(Metric, i64, Reason)> {
 fn read_to_the_end(pairing: &mut Pairing, now: Duration) {
     for (partition, metric) in pairing.ask_marks(now) {
         let position = pairing.lanes[&partition].progress[metric.index()].position();
-        pairing.mark(partition, metric, Some(position));
+        pairing.mark(partition, metric, now, Some(position));
     }
 }
 
@@ -114,7 +114,7 @@ fn a_message_is_given_up_only_when_its_partners_are_known_to_be_missing() {
     assert!(asked.contains(&(0, Monetary)));
     assert!(pairing.ask_marks(LATER).is_empty(), "asked once");
     for (partition, metric) in asked {
-        pairing.mark(partition, metric, Some(if metric == Monetary { 10 } else { 1 }));
+        pairing.mark(partition, metric, TIMEOUT, Some(if metric == Monetary { 10 } else { 1 }));
     }
     pairing.expire(LATER);
     assert!(given_up(&mut pairing).is_empty(), "monetary has ten messages and none was read");
@@ -151,11 +151,28 @@ fn a_broker_that_does_not_answer_is_asked_again() {
     let mut pairing = held(false);
     pairing.push(keyed(Recency, 0, "a"), Duration::ZERO);
     for (partition, metric) in pairing.ask_marks(LATER) {
-        pairing.mark(partition, metric, None);
+        pairing.mark(partition, metric, LATER, None);
     }
     pairing.expire(LATER);
     assert!(given_up(&mut pairing).is_empty());
     assert_eq!(pairing.ask_marks(LATER).len(), 3);
+}
+
+#[test]
+fn an_answer_that_an_earlier_owner_waited_for_does_not_count() {
+    let mut pairing = held(false);
+    pairing.push(keyed(Recency, 0, "a"), Duration::ZERO);
+    let asked_before = pairing.ask_marks(TIMEOUT);
+    // The partition goes and comes back; everything is read again, and its partners are written meanwhile.
+    pairing.forget_all();
+    pairing.take(Taken { partition: 0, epoch: 2, progress: Default::default() }, false);
+    pairing.push(keyed(Recency, 0, "a"), TIMEOUT);
+    pairing.ask_marks(2 * TIMEOUT);
+    for (partition, metric) in asked_before {
+        pairing.mark(partition, metric, TIMEOUT, Some(0));
+    }
+    pairing.expire(LATER);
+    assert!(given_up(&mut pairing).is_empty(), "the end of now is not known yet");
 }
 
 #[test]
@@ -164,7 +181,7 @@ fn a_partner_that_comes_late_but_before_the_mark_is_paired() {
     pairing.push(keyed(Recency, 0, "a"), Duration::ZERO);
     pairing.push(keyed(Frequency, 0, "a"), Duration::ZERO);
     for (partition, metric) in pairing.ask_marks(TIMEOUT) {
-        pairing.mark(partition, metric, Some(5));
+        pairing.mark(partition, metric, TIMEOUT, Some(5));
     }
     pairing.push(keyed(Monetary, 4, "a"), LATER);
     pairing.expire(LATER);

@@ -21,7 +21,7 @@ const LONGEST_JOIN: Duration = Duration::from_secs(90);
 /// What a broker said to a question.
 pub(super) enum Answer {
     /// The high watermark of a topic, for [`crate::reader::pairing::Pairing::mark`].
-    Mark { partition: i32, metric: Metric, high: Option<i64> },
+    Mark { partition: i32, metric: Metric, asked: Duration, high: Option<i64> },
     /// How many partitions the topics have.
     Topics(Result<TopicPartitions, KafkaError>),
     /// The ids of the topics.
@@ -69,12 +69,12 @@ impl ReadingClock {
 }
 
 impl Session<'_> {
-    /// Asks for the high watermark of a topic.
-    pub(super) fn ask_mark(&mut self, partition: i32, metric: Metric) {
+    /// Asks for the high watermark of a topic, at `asked` by the reading clock.
+    pub(super) fn ask_mark(&mut self, partition: i32, metric: Metric, asked: Duration) {
         let cluster = Arc::clone(&self.cluster);
         self.answers.spawn_blocking(move || {
             let high = cluster.watermarks(metric, partition).ok().map(|(_, high)| high);
-            Answer::Mark { partition, metric, high }
+            Answer::Mark { partition, metric, asked, high }
         });
     }
 
@@ -92,8 +92,8 @@ impl Session<'_> {
     pub(super) async fn on_answer(&mut self, answer: Result<Answer, JoinError>) -> Result<(), SessionError> {
         let answer = answer.map_err(|error| SessionError::Broken(format!("a thread failed: {error}")))?;
         match answer {
-            Answer::Mark { partition, metric, high } => {
-                self.pairing.mark(partition, metric, high);
+            Answer::Mark { partition, metric, asked, high } => {
+                self.pairing.mark(partition, metric, asked, high);
                 Ok(())
             }
             Answer::Topics(topics) => self.tell_why_idle(topics),

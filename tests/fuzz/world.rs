@@ -1,0 +1,295 @@
+//! The world around pairing: logs that grow, a broker that answers, a database that remembers; and every call of
+//! [`Pairing`] beside that of the naive account, compared after each.
+
+use crate::MEMORY;
+use crate::books::{EMPTY_BOOKS, EMPTY_PARTITION, PER_UNSETTLED, bytes_of};
+use crate::model::Model;
+use crate::target::Story;
+use rfm_stream::message::{Message, Metric, Reason};
+use rfm_stream::reader::pairing::{Batch, DeadLetter, Pairing, Position, Taken};
+use rfm_stream::reader::progress::Progress;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// One topic of one partition, as Kafka and the database have it.
+#[derive(Default)]
+pub struct Topic {
+    pub log: Vec<Message>,
+    /// The high watermark.
+    pub end: i64,
+    /// All below was read by the present owner.
+    pub cursor: i64,
+    /// In the database.
+    next: i64,
+    settled: BTreeSet<i64>,
+}
+
+/// A question for a high watermark that is not answered yet.
+pub struct Question {
+    pub partition: usize,
+    pub metric: Metric,
+    asked: Duration,
+    /// The end when it was asked.
+    end: i64,
+    /// Who asked. An answer may come when another owner, or none, is there.
+    epoch: i64,
+}
+
+pub struct World<'a> {
+    pub topics: Vec<[Topic; 3]>,
+    pub questions: Vec<Question>,
+    /// Handed over and not yet settled: the messages of a batch, or one dead letter.
+    pub unstored: Vec<Vec<Position>>,
+    pub now: Duration,
+    pub model: Model,
+    pairing: Pairing,
+    epoch: i64,
+    /// What `pairing` has allocated, the messages it was given included.
+    memory: isize,
+    /// The most that it was allowed so far.
+    allowed: isize,
+    pub story: &'a mut Story,
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: {found:?}, expected {expected:?}")) }
+}
+
+impl<'a> World<'a> {
+    pub fn new(partitions: usize, timeout: Duration, story: &'a mut Story) -> Self {
+        story.code(|| format!("let mut pairing = Pairing::new({timeout:?}); // {partitions} partitions"));
+        let before = MEMORY.current_usage();
+        let pairing = Pairing::new(timeout);
+        let memory = MEMORY.current_usage() as isize - before as isize;
+        Self {
+            topics: (0..partitions).map(|_| Default::default()).collect(),
+            questions: Vec::new(),
+            unstored: Vec::new(),
+            now: Duration::ZERO,
+            model: Model::new(timeout, partitions),
+            pairing,
+            epoch: 0,
+            memory,
+            allowed: 0,
+            story,
+        }
+    }
+
+    /// Calls `pairing` and notes what that did to memory.
+    fn call<T>(&mut self, call: impl FnOnce(&mut Pairing) -> T) -> T {
+        let before = MEMORY.current_usage() as isize;
+        let result = call(&mut self.pairing);
+        self.memory += MEMORY.current_usage() as isize - before;
+        result
+    }
+
+    /// A new owner takes these partitions, with what the database has.
+    pub fn take(&mut self, partitions: impl Iterator<Item = usize>) {
+        self.epoch += 1;
+        let (single, epoch) = (self.topics.len() == 1, self.epoch);
+        for p in partitions {
+            let next = self.topics[p].each_ref().map(|topic| topic.next);
+            let settled =
+                self.topics[p].each_ref().map(|topic| topic.settled.range(topic.next..).copied().collect());
+            self.topics[p].iter_mut().for_each(|topic| topic.cursor = topic.next);
+            self.story.code(|| format!("take({p}, {epoch}, {next:?}, {settled:?});"));
+            self.model.take(p, epoch, next, settled.clone());
+            let [r, f, m] = settled;
+            self.call(|pairing| {
+                let progress = [
+                    Progress::resume(next[0], r),
+                    Progress::resume(next[1], f),
+                    Progress::resume(next[2], m),
+                ];
+                pairing.take(Taken { partition: p as i32, epoch, progress }, single);
+            });
+        }
+    }
+
+    /// The owner is gone, with everything in its memory.
+    pub fn forget_all(&mut self) {
+        self.story.code(|| "pairing.forget_all();".into());
+        self.call(Pairing::forget_all);
+        self.model.forget_all();
+        self.unstored.clear();
+    }
+
+    pub fn push(&mut self, message: Message) -> Result<(), String> {
+        let now = self.now;
+        self.story.code(|| {
+            let Message { metric, partition, offset, timestamp, key, .. } = &message;
+            let key = key.as_ref().map(|key| key.escape_ascii().to_string());
+            format!("push({partition}, {metric:?}, {offset}, {key:?}, {timestamp:?}, {now:?});")
+        });
+        let expected = self.model.push(message.clone(), now);
+        self.memory += bytes_of(&message);
+        let found = self.call(|pairing| pairing.push(message, now));
+        same("it is to be settled", found, expected)
+    }
+
+    /// The consumer's position moved past what is no message.
+    pub fn read_up_to(&mut self, p: usize, metric: Metric, position: i64) {
+        self.story.code(|| format!("pairing.read_up_to({p}, {metric:?}, {position});"));
+        self.call(|pairing| pairing.read_up_to(p as i32, metric, position));
+        if self.model.partitions[p].epoch.is_some() {
+            self.model.read_up_to(p, metric, position);
+        }
+    }
+
+    pub fn ask(&mut self) -> Result<(), String> {
+        let now = self.now;
+        self.story.code(|| format!("pairing.ask_marks({now:?});"));
+        for (partition, metric) in self.call(|pairing| pairing.ask_marks(now)) {
+            let p = partition as usize;
+            if self.questions.iter().any(|q| (q.partition, q.metric, q.epoch) == (p, metric, self.epoch)) {
+                return Err(format!("asked twice for {metric} {p}"));
+            }
+            if !self.model.has_overdue(p, now) {
+                return Err(format!("asked for {metric} {p}, though nothing is overdue"));
+            }
+            let end = self.topics[p][metric.index()].end;
+            self.questions.push(Question { partition: p, metric, asked: now, end, epoch: self.epoch });
+        }
+        Ok(())
+    }
+
+    /// Answers a question: with the end of now, that of when it was asked, or not at all.
+    pub fn answer(&mut self, question: usize, how: usize) {
+        let Question { partition, metric, asked, end, epoch } = self.questions.remove(question);
+        let high = [Some(self.topics[partition][metric.index()].end), Some(end), None][how];
+        self.story.code(|| format!("pairing.mark({partition}, {metric:?}, {asked:?}, {high:?});"));
+        self.call(|pairing| pairing.mark(partition as i32, metric, asked, high));
+        // The answer to an earlier owner's question is none.
+        if high.is_some() && epoch == self.epoch {
+            self.model.answered(partition, metric, asked, end);
+        }
+    }
+
+    /// Hands over; what is given up in `expire` is judged rather than foretold.
+    pub fn expire(&mut self) -> Result<(), String> {
+        self.hand_over()?;
+        let now = self.now;
+        self.story.code(|| format!("pairing.expire({now:?});"));
+        self.call(|pairing| pairing.expire(now));
+        let letters = self.take_letters();
+        let expired: Vec<Message> = letters.iter().map(|(_, letter)| letter.message.clone()).collect();
+        self.model.expire(&expired, now)?;
+        self.compare_letters(letters)
+    }
+
+    pub fn evict_oldest(&mut self) -> Result<(), String> {
+        self.story.code(|| "pairing.evict_oldest();".into());
+        same("there was one to evict", self.call(Pairing::evict_oldest), self.model.evict_oldest())
+    }
+
+    fn take_letters(&mut self) -> Vec<(i64, DeadLetter)> {
+        let letters = self.call(Pairing::take_dead_letters);
+        let moved = |(_, letter): &(i64, DeadLetter)| {
+            bytes_of(&letter.message) + letter.problem.detail.capacity() as isize
+        };
+        self.memory -= letters.iter().map(moved).sum::<isize>();
+        self.memory -= (letters.capacity() * size_of::<(i64, DeadLetter)>()) as isize;
+        letters
+    }
+
+    pub fn hand_over(&mut self) -> Result<(), String> {
+        self.story.code(|| "pairing.take_batches(); pairing.take_dead_letters();".into());
+        let batches = self.call(Pairing::take_batches);
+        self.memory -= batches.iter().flat_map(|batch| &batch.messages).map(bytes_of).sum::<isize>();
+        self.memory -= (batches.capacity() * size_of::<Batch>()) as isize;
+        let expected = std::mem::take(&mut self.model.batches);
+        same("batches", batches.len(), expected.len())?;
+        for (batch, (epoch, messages)) in batches.into_iter().zip(expected) {
+            same("epoch", batch.epoch, epoch)?;
+            same("batch", &batch.messages, &messages)?;
+            self.story.outcome("batches");
+            self.unstored.push(messages.iter().map(position).collect());
+        }
+        let letters = self.take_letters();
+        self.compare_letters(letters)
+    }
+
+    fn compare_letters(&mut self, letters: Vec<(i64, DeadLetter)>) -> Result<(), String> {
+        let expected = std::mem::take(&mut self.model.letters);
+        same("dead letters", letters.len(), expected.len())?;
+        for ((epoch, letter), expected) in letters.into_iter().zip(expected) {
+            let reason: Reason = letter.problem.reason;
+            self.story.outcome(reason.name());
+            self.unstored.push(vec![position(&letter.message)]);
+            same("dead letter", (epoch, letter.message, reason), expected)?;
+        }
+        Ok(())
+    }
+
+    /// A commit settles what stands at these places of `unstored`. It succeeds, unless the owner is to die.
+    pub fn commit(&mut self, places: BTreeSet<usize>, stored: bool) -> Result<(), String> {
+        let mut positions = Vec::new();
+        for place in places.into_iter().rev() {
+            positions.extend(self.unstored.swap_remove(place));
+        }
+        for &position in &positions {
+            self.story.code(|| format!("pairing.settle({position:?});"));
+            self.call(|pairing| pairing.settle(position));
+            self.model.settle(position);
+        }
+        if !stored {
+            return Ok(());
+        }
+        for Position { partition, metric, offset } in positions {
+            if !self.topics[partition as usize][metric.index()].settled.insert(offset) {
+                return Err(format!("{metric} {partition} {offset} is settled twice"));
+            }
+        }
+        for p in 0..self.topics.len() {
+            let Some(progress) = self.pairing.progress(p as i32) else { continue };
+            for (topic, next) in self.topics[p].iter_mut().zip(progress) {
+                if next < topic.next {
+                    return Err(format!("progress of {p} moved back: {} to {next}", topic.next));
+                }
+                topic.next = next;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that can be asked at any time is as the naive account has it; memory is within its bound.
+    pub fn compare(&mut self) -> Result<(), String> {
+        let mut allowed = EMPTY_BOOKS;
+        for (p, partition) in self.model.partitions.iter().enumerate() {
+            let held = partition.epoch.is_some();
+            let p = p as i32;
+            same("epoch", self.pairing.epoch(p), partition.epoch)?;
+            same("progress", self.pairing.progress(p), held.then(|| partition.progress()))?;
+            same("waiting bytes", self.pairing.waiting_bytes(p), partition.waiting_bytes())?;
+            allowed += partition.waiting_bytes().iter().sum::<usize>();
+            allowed += partition.unsettled() * PER_UNSETTLED + EMPTY_PARTITION;
+        }
+        same("what the oldest lacks", self.pairing.oldest_lacks(), self.model.oldest_lacks())?;
+        let untaken = self.model.batches.iter().flat_map(|(_, messages)| messages);
+        let untaken = untaken.chain(self.model.letters.iter().map(|(_, message, _)| message));
+        allowed += untaken.map(Message::weight).sum::<usize>();
+        // Books that were large once stay large.
+        self.allowed = self.allowed.max(allowed as isize);
+        if self.memory > self.allowed {
+            return Err(format!("pairing holds {} bytes, more than {}", self.memory, self.allowed));
+        }
+        Ok(())
+    }
+
+    /// Every message of every log is settled, and progress is at the ends.
+    pub fn is_done(&self) -> Result<(), String> {
+        for (p, topics) in self.topics.iter().enumerate() {
+            for topic in topics {
+                let all: BTreeSet<i64> = topic.log.iter().map(|message| message.offset).collect();
+                same("everything is settled", &topic.settled, &all)?;
+                same("progress at the end", topic.next, topic.end)?;
+            }
+            same("nothing waits", self.pairing.waiting_bytes(p as i32), [0; 3])?;
+        }
+        Ok(())
+    }
+}
+
+fn position(message: &Message) -> Position {
+    Position { partition: message.partition, metric: message.metric, offset: message.offset }
+}
