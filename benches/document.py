@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -23,14 +24,19 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({name}), {memory:.0f} GiB, {system}, Linux {platform.release().split('-')[0]}"
 
 
-def circumstances(versions: str, command: str) -> str:
+def circumstances(versions: str, command: str, note: str) -> str:
     """One paragraph: when, on what, by which command."""
     rust = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.split()[1:2]
     load = os.getloadavg()[2]
+    note = f"**{note}** " if note else ""
     return (
-        f"`{command}`, {date.today().isoformat()}: {machine()}; {versions}, Rust {rust[0] if rust else '?'}, "
+        f"{note}`{command}`, {date.today().isoformat()}: {machine()}; {versions}, Rust {rust[0] if rust else '?'}, "
         f"Python {platform.python_version()}. Load average of the 15 minutes before its end: {load:.1f}."
     )
+
+
+def libraries(*names: str) -> str:
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 def write(name: str, tables: str, results: dict) -> None:

@@ -12,6 +12,7 @@ mod insert;
 mod rows;
 
 pub use error::StoreError;
+pub use rows::write as write_rows;
 
 use crate::failpoint;
 use crate::message::Metric;
