@@ -88,7 +88,9 @@ def build() -> dict[str, str]:
 
 def rust(program: str, times: Times) -> None:
     environment = {**os.environ, "RFM_BENCH_INPUTS": str(INPUTS), "CRITERION_HOME": str(TARGET / "criterion")}
-    subprocess.run([program, "--bench", "--quiet"], check=True, env=environment, stdout=subprocess.DEVNULL)
+    done = subprocess.run([program, "--bench", "--quiet"], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: the kernels failed:\n{done.stderr[-4000:]}")
     for path in (TARGET / "criterion").glob("*/*/new/estimates.json"):
         told = json.loads((path.parent / "benchmark.json").read_text())
         seconds = json.loads(path.read_text())["median"]["point_estimate"] / 1e9

@@ -143,9 +143,9 @@ fn body_kernels(body: Body) -> impl Iterator<Item = Kernel> {
     })
 }
 
-/// Three messages, of the first body's numbers.
+/// Three messages, of whole numbers, as the producer's.
 fn batch() -> anyhow::Result<Option<Batch>> {
-    let Some(body) = bodies()?.into_iter().next() else { return Ok(None) };
+    let Some(body) = bodies()?.into_iter().find(|body| body.name == "whole") else { return Ok(None) };
     let message = |metric: Metric| -> anyhow::Result<Message> {
         let value = Some(rfm_stream::message::encode(metric, &body.values)?);
         Ok(Message { metric, partition: 0, offset: 0, timestamp: Some(0), key: None, value })

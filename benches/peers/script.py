@@ -8,6 +8,7 @@ per customer; --commit batch adds all rows of a batch and commits once. It guara
 import json
 import sys
 import time
+import uuid
 
 import arguments
 import pandas as pd
@@ -53,7 +54,7 @@ def main() -> int:
     consumer = KafkaConsumer(
         *flags.topics,
         bootstrap_servers=flags.bootstrap_servers,
-        group_id="script",
+        group_id=f"script-{uuid.uuid4()}",  # each run begins at the beginning
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=200_000_000,
         fetch_max_bytes=200_000_000,
