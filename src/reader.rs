@@ -14,6 +14,9 @@ pub mod segment;
 mod session;
 mod store;
 
+/// The encoding of rows, for the benchmarks.
+pub use store::write_rows;
+
 use crate::backoff::{Backoff, Steps};
 use crate::failure::Failure;
 use crate::kafka::{Connection, KafkaError};

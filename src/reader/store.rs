@@ -13,6 +13,7 @@ mod rows;
 mod source;
 
 pub use error::StoreError;
+pub use rows::write as write_rows;
 pub use source::Source;
 
 use crate::failpoint;

@@ -30,7 +30,7 @@ const CHUNK: usize = 64 * 1024;
 ///
 /// # Errors
 /// Those of `out`.
-pub(super) fn write<'a>(
+pub fn write<'a>(
     out: &mut (impl Write + ?Sized),
     segments: &SegmentMap,
     batches: impl Iterator<Item = (i64, &'a Scored)>,

@@ -1,0 +1,51 @@
+"""CPU seconds, read from /proc, and the cores that a process may use."""
+
+import os
+import subprocess
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def of_family(pid: int) -> float:
+    """CPU seconds of a process, its living children, and its children that ended and were waited for."""
+    user, system, ended_user, ended_system = times(pid)
+    seconds = user + system + ended_user + ended_system
+    for child in children(pid):
+        try:
+            seconds += sum(times(child)[:2])
+        except OSError:  # it ended just now, and counts as such the next time
+            pass
+    return seconds
+
+
+def times(pid: int) -> list[float]:
+    """User and system time; the same of children that were waited for."""
+    # The name of the program, in brackets, may contain blanks.
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return [int(field) / TICKS for field in fields[11:15]]
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found += [int(child) for child in (task / "children").read_text().split()]
+        except OSError:
+            pass
+    return found
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[1])
+
+
+def pin(pid: int, core: int) -> None:
+    """Keeps a process, its threads and its children, on one core. Children to come inherit it."""
+    for each in [pid, *children(pid)]:
+        subprocess.run(["taskset", "-acp", str(core), str(each)], check=False, capture_output=True)
+
+
+def on_core(core: int | None) -> list[str]:
+    """What to put before a command, so that it runs on that core alone."""
+    return [] if core is None else ["taskset", "-c", str(core)]

@@ -1,0 +1,40 @@
+"""Tables, as Markdown that is legible as it stands; and how numbers are written in them."""
+
+import math
+from statistics import median
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """The first column to the left, all others to the right."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = []
+    for row in [head, rule, *rows]:
+        cells = [cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def number(value: float) -> str:
+    """Three digits that count; thousands set apart."""
+    if value >= 1000:
+        digits = len(str(int(value))) - 3
+        return f"{round(value, -digits):,.0f}".replace(",", " ")
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def spread(values: list[float]) -> str:
+    """Median, least and greatest."""
+    if len(values) == 1:
+        return number(values[0])
+    return f"{number(median(values))} ({number(min(values))} to {number(max(values))})"
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The least value that so many are not above."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
+
+
+def mebibytes(value: float) -> str:
+    return f"{value / 2**20:,.0f} MiB".replace(",", " ")
