@@ -229,7 +229,10 @@ impl<'a> Episode<'a> {
             }
             Act::StopReader => {
                 let mut reader = taken(&mut self.running, random);
-                if reader.is_running() {
+                // One that has said nothing yet may not listen to signals yet.
+                if reader.said().is_empty() {
+                    reader.kill_9();
+                } else if reader.is_running() {
                     let took = reader.stop();
                     assert!(took < Duration::from_secs(8), "a reader took {took:?} to end");
                 }
