@@ -7,6 +7,7 @@
 //! only under the epoch that owns the partition.** Whatever the reader remembers may be lost or wrong;
 //! what the tables say is enough to go on.
 
+mod batch_rows;
 mod error;
 mod insert;
 mod rows;

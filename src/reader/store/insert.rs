@@ -1,6 +1,6 @@
 //! What a commit adds to the tables.
 
-use super::{Part, Source, rows};
+use super::{Part, Source, batch_rows, rows};
 use crate::reader::schema;
 use crate::reader::score::{Rules, Scored};
 use chrono::{DateTime, Utc};
@@ -46,27 +46,7 @@ pub(super) fn segments(
         .execute(connection)
 }
 
-#[derive(Insertable)]
-#[diesel(table_name = schema::batches)]
-struct BatchRow<'a> {
-    id: i64,
-    consumer_group: &'a str,
-    partition: i32,
-    recency_offset: i64,
-    frequency_offset: i64,
-    monetary_offset: i64,
-    batch_key: Option<String>,
-    population: Option<&'a str>,
-    as_of: DateTime<Utc>,
-    customers: i32,
-    ties: &'a str,
-    segment_map: &'a str,
-    recency_edges: &'a [f64],
-    frequency_edges: &'a [f64],
-    monetary_edges: &'a [f64],
-}
-
-/// Inserts a row per batch.
+/// Streams a row per batch into `batches`.
 pub(super) fn batches(
     connection: &mut PgConnection,
     rules: &Rules,
@@ -74,40 +54,36 @@ pub(super) fn batches(
     ids: &[i64],
     scored: &[&Scored],
 ) -> QueryResult<()> {
-    let rows = ids.iter().zip(scored).map(|(&id, batch)| {
-        let [recency_offset, frequency_offset, monetary_offset] = batch.offsets;
-        let [recency, frequency, monetary] = &batch.cuts;
-        BatchRow {
-            id,
-            consumer_group: &source.consumer_group,
-            partition: batch.partition,
-            recency_offset,
-            frequency_offset,
-            monetary_offset,
-            batch_key: batch.key.as_deref().map(key_text),
-            population: batch.population.as_deref(),
-            as_of: batch.as_of,
-            // Bounded by `--max-customers`, which is an i32.
-            customers: batch.customers() as i32,
-            ties: rules.ties.name(),
-            segment_map: rules.segments.identity(),
-            recency_edges: &recency.edges,
-            frequency_edges: &frequency.edges,
-            monetary_edges: &monetary.edges,
-        }
-    });
-    let rows: Vec<BatchRow<'_>> = rows.collect();
-    rows.chunks(INSERT_ROWS).try_for_each(|rows| {
-        diesel::insert_into(schema::batches::table).values(rows).execute(connection).map(drop)
-    })
-}
-
-/// A key as text: itself where Postgres can store it, else `\x` and its bytes in hex.
-fn key_text(key: &[u8]) -> String {
-    match std::str::from_utf8(key) {
-        Ok(text) if !text.contains('\0') => text.to_owned(),
-        _ => key.iter().fold(String::from("\\x"), |text, byte| text + &format!("{byte:02x}")),
+    use schema::batches::dsl;
+    if scored.is_empty() {
+        return Ok(());
     }
+    let columns = (
+        dsl::id,
+        dsl::consumer_group,
+        dsl::partition,
+        dsl::recency_offset,
+        dsl::frequency_offset,
+        dsl::monetary_offset,
+        dsl::batch_key,
+        dsl::population,
+        dsl::as_of,
+        dsl::customers,
+        dsl::ties,
+        dsl::segment_map,
+        dsl::recency_edges,
+        dsl::frequency_edges,
+        dsl::monetary_edges,
+    );
+    let rows = ids.iter().copied().zip(scored.iter().copied());
+    diesel::copy_from(dsl::batches)
+        .from_raw_data(columns, |out| {
+            batch_rows::write(out, rules, source, rows.clone())
+                .map_err(|e| diesel::result::Error::SerializationError(e.into()))
+        })
+        .with_format(CopyFormat::Binary)
+        .execute(connection)
+        .map(drop)
 }
 
 #[derive(Insertable)]
@@ -159,17 +135,4 @@ fn portions<'a>(rows: &'a [DeadLetterRow<'a>]) -> impl Iterator<Item = &'a [Dead
         }
         fits
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_shown_as_text_or_as_hex() {
-        assert_eq!(key_text("schlüssel".as_bytes()), "schlüssel");
-        assert_eq!(key_text(b""), "");
-        assert_eq!(key_text(b"a\0b"), "\\x610062");
-        assert_eq!(key_text(b"\xff\x00"), "\\xff00");
-    }
 }
