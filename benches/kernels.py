@@ -113,7 +113,9 @@ def count(program: str) -> dict[str, int]:
     counted = {}
     for name in re.findall(r"^(.+) \(\d+ bytes\)$", listed, re.M):
         say(f"counting {name}")
-        done = subprocess.run([*valgrind, program, name], check=True, env=environment, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [*valgrind, program, name], check=True, env=environment, stderr=subprocess.PIPE, text=True
+        )
         counted[name] = int(re.search(r"Collected : (\d+)", done.stderr)[1])
     return counted
 
@@ -149,7 +151,11 @@ def show_others(medians: dict[tuple[str, str], float], instructions: dict[str, i
         told = json.loads((TARGET / f"criterion/{group}/{name}/new/benchmark.json").read_text())
         size = told["throughput"]["Bytes"]
         counted = instructions.get(f"{group}/{name}")
-        each = [f"{size / seconds / 1e6:.0f}", f"{seconds / BODY * 1e9:.1f}", f"{counted / BODY:.0f}" if counted else ""]
+        each = [
+            f"{size / seconds / 1e6:.0f}",
+            f"{seconds / BODY * 1e9:.1f}",
+            f"{counted / BODY:.0f}" if counted else "",
+        ]
         what = {"json": f"JSON, {name}", "score": "score a batch: decode, check, cut", "rows": "rows for COPY"}[group]
         rows.append([what, number(size), *each, inexact.get(name, "")])
     head = [f"{number(BODY)} customers", "bytes", "MB/s", "ns per number", "instructions per number", "inexact values"]
