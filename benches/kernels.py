@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,8 @@ def run(_servers: None, flags: argparse.Namespace) -> tuple[str, dict, str]:
     instructions = {} if flags.no_instructions else count(binaries["instructions"])
     medians = {key: median(values) for key, values in times.items()}
     quintiles = show_quintiles(medians, instructions)
-    note = f"polars gives {number(differs)} values of a column another code at most (its edges are not pandas')."
+    note = "numpy's codes are pandas'"
+    note += f"; polars' differ at up to {number(differs)} values of a column." if differs else ", and so are polars'."
     others = show_others(medians, instructions)
     results = {f"{group}/{name}": values for (group, name), values in times.items()}
     worst = min(gain(medians, name)[0] for group, name in medians if group == "qcut")
@@ -88,6 +90,7 @@ def build() -> dict[str, str]:
 
 def rust(program: str, times: Times) -> None:
     environment = {**os.environ, "RFM_BENCH_INPUTS": str(INPUTS), "CRITERION_HOME": str(TARGET / "criterion")}
+    shutil.rmtree(TARGET / "criterion", ignore_errors=True)  # or an earlier round would count again
     done = subprocess.run([program, "--bench", "--quiet"], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"error: the kernels failed:\n{done.stderr[-4000:]}")
@@ -113,7 +116,9 @@ def count(program: str) -> dict[str, int]:
     counted = {}
     for name in re.findall(r"^(.+) \(\d+ bytes\)$", listed, re.M):
         say(f"counting {name}")
-        done = subprocess.run([*valgrind, program, name], check=True, env=environment, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [*valgrind, program, name], check=True, env=environment, stderr=subprocess.PIPE, text=True
+        )
         counted[name] = int(re.search(r"Collected : (\d+)", done.stderr)[1])
     return counted
 
@@ -149,7 +154,11 @@ def show_others(medians: dict[tuple[str, str], float], instructions: dict[str, i
         told = json.loads((TARGET / f"criterion/{group}/{name}/new/benchmark.json").read_text())
         size = told["throughput"]["Bytes"]
         counted = instructions.get(f"{group}/{name}")
-        each = [f"{size / seconds / 1e6:.0f}", f"{seconds / BODY * 1e9:.1f}", f"{counted / BODY:.0f}" if counted else ""]
+        each = [
+            f"{size / seconds / 1e6:.0f}",
+            f"{seconds / BODY * 1e9:.1f}",
+            f"{counted / BODY:.0f}" if counted else "",
+        ]
         what = {"json": f"JSON, {name}", "score": "score a batch: decode, check, cut", "rows": "rows for COPY"}[group]
         rows.append([what, number(size), *each, inexact.get(name, "")])
     head = [f"{number(BODY)} customers", "bytes", "MB/s", "ns per number", "instructions per number", "inexact values"]

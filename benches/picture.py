@@ -38,7 +38,9 @@ def panel(title: str, rates: dict[str, list[float]], top: int) -> list[str]:
         middle, width = y + BAR / 2, median(values) * scale
         ends = [LEFT + value * scale for value in (min(values), max(values))]
         parts.append(text(LEFT - 10, middle + 5, name.replace("`", ""), "end"))
-        parts.append(f'<rect x="{LEFT}" y="{y}" width="{max(1, width):.1f}" height="{BAR}" rx="2" fill="{colour(name)}"/>')
+        parts.append(
+            f'<rect x="{LEFT}" y="{y}" width="{max(1, width):.1f}" height="{BAR}" rx="2" fill="{colour(name)}"/>'
+        )
         line = f'x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" y1="{middle}" y2="{middle}"'
         parts.append(f'<line {line} stroke="{TEXT}" stroke-width="2"/>')
         parts.append(text(max(LEFT + width, ends[1]) + 8, middle + 5, number(median(values)), "start"))

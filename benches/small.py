@@ -64,7 +64,12 @@ def read(servers: Servers, backlog: Backlog) -> tuple[float, float]:
 
 
 def producer(servers: Servers, flags: argparse.Namespace, topics: Backlog) -> subprocess.Popen:
-    command = [str(RELEASE / "producer"), f"--bootstrap-servers={servers.kafka}", *topics.topic_flags(), "--interval=0s"]
+    command = [
+        str(RELEASE / "producer"),
+        f"--bootstrap-servers={servers.kafka}",
+        *topics.topic_flags(),
+        "--interval=0s",
+    ]
     command += [f"--batches={flags.sent}", f"--customers={flags.customers}", f"--transactional-id={topics.name}"]
     # Its line per batch goes nowhere.
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)

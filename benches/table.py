@@ -17,8 +17,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def number(value: float) -> str:
     """Three digits that count; thousands set apart."""
-    if value >= 1000:
-        digits = len(str(int(value))) - 3
+    if value >= 999.5:
+        digits = len(str(round(value))) - 3
         return f"{round(value, -digits):,.0f}".replace(",", " ")
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 

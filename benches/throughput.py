@@ -202,8 +202,8 @@ def show(contenders: list[Contender]) -> str:
     rows = []
     for each in contenders:
         cpu = [median(o.cpu[name] / o.rows * 1e6 for o in each.outcomes) for name in ("itself", "postgres", "kafka")]
-        ratio = f"{ours / each.rate():.3g} x" if each.name.startswith("peer") else ""
+        ratio = f"{number(ours / each.rate())} x" if each.name.startswith("peer") else ""
         rates = spread([outcome.rate for outcome in each.outcomes])
-        cells = [each.name, number(each.outcomes[0].rows), rates, f"{each.rate() / limit:.2f}", ratio]
+        cells = [each.name, number(each.outcomes[0].rows), rates, number(each.rate() / limit), ratio]
         rows.append(cells + [f"{seconds:.2f}" for seconds in cpu])
     return table(head, rows)

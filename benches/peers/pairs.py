@@ -6,7 +6,9 @@ Positions are the database's: table `peer_offsets`, written in the transaction t
 import psycopg
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
-OFFSETS = "CREATE TABLE IF NOT EXISTS peer_offsets (topic text, partition int, next bigint, PRIMARY KEY (topic, partition))"
+OFFSETS = (
+    "CREATE TABLE IF NOT EXISTS peer_offsets (topic text, partition int, next bigint, PRIMARY KEY (topic, partition))"
+)
 MOVE = """INSERT INTO peer_offsets VALUES (%s, %s, %s)
           ON CONFLICT (topic, partition) DO UPDATE SET next = excluded.next"""
 

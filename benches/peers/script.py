@@ -12,9 +12,10 @@ import uuid
 
 import arguments
 import pandas as pd
-from kafka import KafkaConsumer
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from kafka import KafkaConsumer
 
 SEGMENTS = {
     r"[1-2][1-2]": "hibernating",
