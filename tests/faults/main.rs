@@ -57,8 +57,8 @@ impl Flags {
         while let Some(word) = words.next() {
             let mut value = || words.next().unwrap_or_else(|| panic!("a value behind {word}"));
             match word.as_str() {
-                "--long" => flags.long = flags.long.or(Some(1.0)),
-                "--share" => flags.long = Some(value().parse().expect("a number behind --share")),
+                "--long" => flags.long = Some(1.0),
+                "--share" => flags.long = Some(value().parse().expect("a number behind --long --share")),
                 "--seed" => flags.seed = value().parse().expect("a number behind --seed"),
                 name => flags.names.push(name.to_owned()),
             }
