@@ -47,4 +47,4 @@ def write(name: str, tables: str, results: dict) -> None:
     TEXT.write_text(before + begin + tables.strip() + "\n" + end + after)
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept[name] = results
-    RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
