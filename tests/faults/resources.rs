@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Postgres is away for so long.
 const AWAY: Duration = Duration::from_secs(300);
 /// Customers per batch of the soak.
-const CUSTOMERS: u64 = 1_000;
+const CUSTOMERS: u64 = 5_000;
 
 /// A sample every second, for so many seconds.
 fn samples(reader: &Daemon, seconds: u64) -> Vec<Sample> {
@@ -84,7 +84,7 @@ pub fn soak(seconds: u32, _: &mut StdRng) -> Report {
 
 /// Rows per second while the producer sends as fast as it can, and the batches that it sent.
 fn greatest_rate(load: &Load, reader: &Daemon, customers: &str) -> (f64, i64) {
-    const BATCHES: i64 = 5_000;
+    const BATCHES: i64 = 1_000;
     reader.wait_until_it_says("took partition");
     let batches = BATCHES.to_string();
     let flags = ["--interval", "0", "--customers", customers, "--batches", &batches];
