@@ -3,9 +3,11 @@
 //! Owns the edges, the codes and what happens to tied edges. Does not own scores (a code becomes a
 //! score in `score`). Pure.
 //!
-//! The one idea: an edge needs the value at two ranks, not a sorted column, so four selections on
-//! ever shorter slices replace the sort. **Every float operation is a single f64 operation, in the
-//! order written**; a fused multiply-add or another order changes last bits, and with them codes.
+//! The one idea: an edge needs the values at two ranks, not a sorted column (see `ranks`). **Every float
+//! operation is a single f64 operation, in the order written**; a fused multiply-add or another order changes
+//! last bits, and with them codes.
+
+mod ranks;
 
 use std::fmt;
 use std::str::FromStr;
@@ -104,27 +106,18 @@ pub fn cut(values: &[f64], edges: Edges, ties: Ties) -> Result<Cut, CutError> {
 /// [`CutError::Empty`] and [`CutError::Overflow`].
 pub fn edges(values: &[f64]) -> Result<Edges, CutError> {
     let last = values.len().checked_sub(1).ok_or(CutError::Empty)?;
-    let mut column = values.to_vec();
+    let positions = QUANTILES.map(|q| last as f64 * q);
+    let below = positions.map(|p| if p >= last as f64 { last } else { p.floor() as usize });
+    // An edge lies between the values at two neighbouring ranks; the last value is its own successor.
+    let ranks: [usize; 12] = std::array::from_fn(|i| (below[i / 2] + i % 2).min(last));
+    let at = ranks::at_ranks(values, ranks);
     let mut edges = [0.0; 6];
-    // Every value left of `sorted_to` is in its final place.
-    let mut sorted_to = 0;
-    for (edge, q) in edges.iter_mut().zip(QUANTILES) {
-        let position = last as f64 * q;
-        let below = if position >= last as f64 { last } else { position.floor() as usize };
-        let (a, b) = two_at_rank(&mut column[sorted_to..], below - sorted_to);
-        sorted_to = below;
+    for (i, edge) in edges.iter_mut().enumerate() {
+        let (a, b) = (at[2 * i], at[2 * i + 1]);
         // `+ 0.0` turns -0.0 into 0.0, which is equal but prints otherwise.
-        *edge = interpolate(a, b, position - below as f64)? + 0.0;
+        *edge = interpolate(a, b, positions[i] - below[i] as f64)? + 0.0;
     }
     Ok(edges)
-}
-
-/// The values at ranks `rank` and `rank + 1` of `column`, which is reordered so that the first stands
-/// at its place. The last value is its own successor.
-fn two_at_rank(column: &mut [f64], rank: usize) -> (f64, f64) {
-    let (_, &mut at, above) = column.select_nth_unstable_by(rank, f64::total_cmp);
-    let next = above.iter().copied().min_by(f64::total_cmp).unwrap_or(at);
-    (at, next)
 }
 
 /// The point at `t` in 0.0..1.0 between `a` and `b`, as numpy's `lerp` computes it.

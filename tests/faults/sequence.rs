@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const ACTS: u32 = 24;
 const ACTS_UNTIL_HEALED: u32 = 6;
 const MOST_READERS: usize = 3;
-const MOST_PARTITIONS: i32 = 6;
+const MOST_PARTITIONS: usize = 6;
 /// A killed reader is noticed after its session timeout (`brokers::SESSION`).
 const RECOVERS: Duration = Duration::from_secs(6).saturating_add(RECOVERY);
 
@@ -99,7 +99,8 @@ struct Episode<'a> {
     frozen: Vec<Daemon>,
     /// They die at a step, if they get there.
     doomed: Vec<Daemon>,
-    second_sender: Plain,
+    /// Of each topic; senders by hand go on using the first two.
+    partitions: usize,
     sent: u32,
 }
 
@@ -124,7 +125,6 @@ impl<'a> Episode<'a> {
         let world = World::on(&name, &servers.kafka.address, &servers.postgres.address, 2);
         crate::kafka::create_topics(&world.kafka, &world.topics, 2);
         let url = through(&world.database_url, servers.proxy.port);
-        let second_sender = Plain::transactional(&world.kafka, &format!("{}.second", world.name));
         let load = Load::start(world);
         let mut episode = Self {
             servers,
@@ -133,7 +133,7 @@ impl<'a> Episode<'a> {
             running: Vec::new(),
             frozen: Vec::new(),
             doomed: Vec::new(),
-            second_sender,
+            partitions: 2,
             sent: 0,
         };
         episode.start_reader();
@@ -170,7 +170,7 @@ impl<'a> Episode<'a> {
             Act::WakeReader => !self.frozen.is_empty(),
             // Somebody has to commit.
             Act::CutCommit => !self.running.is_empty() && self.frozen.is_empty(),
-            Act::AddPartition => self.load.world.partitions < MOST_PARTITIONS,
+            Act::AddPartition => self.partitions < MOST_PARTITIONS,
             _ => true,
         }
     }
@@ -196,10 +196,9 @@ impl<'a> Episode<'a> {
             Act::AbortBatches => self.send_batches(false, random),
             Act::InterleaveLoseAndDouble => self.send_batches(true, random),
             Act::AddPartition => {
-                let world = &mut self.load.world;
-                world.partitions += 1;
-                let count = world.partitions as usize;
-                world.topics.iter().for_each(|topic| add_partitions(&world.kafka, topic, count));
+                self.partitions += 1;
+                let world = &self.load.world;
+                world.topics.iter().for_each(|topic| add_partitions(&world.kafka, topic, self.partitions));
             }
         }
     }
@@ -294,14 +293,16 @@ impl<'a> Episode<'a> {
         messages.swap_remove(random.random_range(0..messages.len()));
         messages.push(messages[random.random_range(0..messages.len())]);
         messages.shuffle(random);
-        self.second_sender.begin();
+        // A client of its own each time: it would not survive Kafka's outages as the producer does.
+        let world = &self.load.world;
+        let sender = Plain::transactional(&world.kafka, &format!("{}.second", world.name));
+        sender.begin();
         for (topic, key) in messages {
-            let key = format!("second.{}.{key}", self.sent);
-            send_at(&self.load.world, &self.second_sender, topic, &key, random, None);
+            send_at(world, &sender, topic, &format!("second.{}.{key}", self.sent), random, None);
         }
         self.sent += 1;
-        self.second_sender.flush();
-        if whole { self.second_sender.commit() } else { self.second_sender.abort() }
+        sender.flush();
+        if whole { sender.commit() } else { sender.abort() }
     }
 
     /// Ends every fault that lasts, and sees to it that work goes on.
