@@ -39,9 +39,10 @@ pub fn write<'a>(
     let mut chunk = Vec::with_capacity(CHUNK + 1024);
     chunk.extend_from_slice(&HEADER);
     for (id, batch) in batches {
+        let head = head(id);
         let mut ids = batch.customer_ids.as_ref().map(|ids| ids.iter());
         for row in 0..batch.customers() {
-            encode_row(&mut chunk, id, row, batch, &tails);
+            encode_row(&mut chunk, head, row, batch, &tails);
             match ids.as_mut().and_then(Iterator::next) {
                 Some(customer_id) => encode_text(&mut chunk, customer_id),
                 None => chunk.extend_from_slice(&NULL),
@@ -57,18 +58,33 @@ pub fn write<'a>(
     out.write_all(&chunk)
 }
 
+/// What comes before the tail: the number of fields, then the batch id, three values and the row number, each
+/// behind its length.
+const HEAD: usize = 2 + (4 + 8) + 3 * (4 + 8) + (4 + 4);
+/// Where in it the three values and the row number stand.
+const VALUES: [usize; 3] = [18, 30, 42];
+const ROW_NO: usize = 54;
+
+/// A head with all that the rows of a batch have in common.
+fn head(id: i64) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &FIELDS);
+    put(2, &LENGTH_8);
+    put(6, &id.to_be_bytes());
+    VALUES.iter().for_each(|at| put(at - 4, &LENGTH_8));
+    put(ROW_NO - 4, &LENGTH_4);
+    head
+}
+
 /// All of a row but the customer id.
-fn encode_row(chunk: &mut Vec<u8>, id: i64, row: usize, batch: &Scored, tails: &[Vec<u8>]) {
-    chunk.extend_from_slice(&FIELDS);
-    chunk.extend_from_slice(&LENGTH_8);
-    chunk.extend_from_slice(&id.to_be_bytes());
-    for values in &batch.values {
-        chunk.extend_from_slice(&LENGTH_8);
-        chunk.extend_from_slice(&values[row].to_be_bytes());
+fn encode_row(chunk: &mut Vec<u8>, mut head: [u8; HEAD], row: usize, batch: &Scored, tails: &[Vec<u8>]) {
+    for (at, values) in VALUES.into_iter().zip(&batch.values) {
+        head[at..at + 8].copy_from_slice(&values[row].to_be_bytes());
     }
-    chunk.extend_from_slice(&LENGTH_4);
     // `--max-customers` is an i32, so every row number is one too.
-    chunk.extend_from_slice(&(row as i32).to_be_bytes());
+    head[ROW_NO..].copy_from_slice(&(row as i32).to_be_bytes());
+    chunk.extend_from_slice(&head);
     let [recency, frequency, monetary] = &batch.cuts;
     chunk.extend_from_slice(&tails[place([recency.codes[row], frequency.codes[row], monetary.codes[row]])]);
 }
@@ -105,6 +121,45 @@ pub(super) fn encode_text(chunk: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::CustomerIds;
+    use crate::reader::quintile::Cut;
+
+    /// As the documentation of COPY has it, field by field.
+    fn by_fields(id: i64, row: usize, batch: &Scored, tails: &[Vec<u8>]) -> Vec<u8> {
+        let codes = batch.cuts.each_ref().map(|cut| cut.codes[row]);
+        let mut bytes = 11i16.to_be_bytes().to_vec();
+        let mut field = |content: &[u8]| {
+            bytes.extend_from_slice(&(content.len() as i32).to_be_bytes());
+            bytes.extend_from_slice(content);
+        };
+        field(&id.to_be_bytes());
+        batch.values.iter().for_each(|values| field(&values[row].to_be_bytes()));
+        field(&(row as i32).to_be_bytes());
+        bytes.extend_from_slice(&tails[place(codes)]);
+        bytes
+    }
+
+    #[test]
+    fn a_row_has_its_fields_each_behind_its_length() {
+        let cut = |codes: [u8; 2]| Cut { codes: codes.to_vec(), edges: [0.0; 6] };
+        let batch = Scored {
+            partition: 0,
+            offsets: [0; 3],
+            key: None,
+            population: None,
+            as_of: chrono::DateTime::UNIX_EPOCH,
+            values: [vec![1.5, -2.0], vec![3.0, 4.0], vec![5.0, 6e9]],
+            cuts: [cut([0, 4]), cut([1, 3]), cut([2, 0])],
+            customer_ids: None::<CustomerIds>,
+        };
+        let tails = tails(&SegmentMap::built_in().unwrap());
+        let id = 0x0102_0304_0506_0708;
+        for row in 0..2 {
+            let mut encoded = Vec::new();
+            encode_row(&mut encoded, head(id), row, &batch, &tails);
+            assert_eq!(encoded, by_fields(id, row, &batch, &tails));
+        }
+    }
 
     #[test]
     fn every_combination_of_codes_has_its_own_place() {
