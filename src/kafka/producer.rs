@@ -19,10 +19,13 @@ use tokio_util::task::AbortOnDropHandle;
 const TRY: Duration = Duration::from_secs(5);
 
 /// Settings that the user may override.
-const DEFAULTS: [(&str, &str); 4] = [
+const DEFAULTS: [(&str, &str); 5] = [
     ("client.id", "rfm-producer"),
     ("linger.ms", "0"),
     ("statistics.interval.ms", "1000"),
+    // While partitions are added, the client may know of more in one topic than in another; with librdkafka's 5
+    // minutes the same batch would be refused and sent again for as long.
+    ("topic.metadata.refresh.interval.ms", "2000"),
     // Brokers decide what is too large; librdkafka's own bound of 1 MB is below a batch of 100 000.
     ("message.max.bytes", "1000000000"),
 ];
