@@ -47,7 +47,7 @@ pub const FAULTS: [Fault; 43] = [
     fault("reader: frozen past its session, then wakes", 10, 100, readers::freeze),
     fault("reader: frozen in a transaction, then wakes", 3, 30, readers::freeze_in_transaction),
     fault("readers: two and three, come, go, die, freeze", 10, 100, readers::churn),
-    alone("reader: SIGTERM under full load", 50, 50, readers::terminate),
+    alone("reader: SIGTERM under full load", 50, 250, readers::terminate),
     fault("postgres: cut during COMMIT", 20, 200, postgres::cut_commit),
     fault("postgres: backend terminated", 5, 50, postgres::terminate_backend),
     fault("postgres: stopped or killed for 1 s", 5, 50, |n, r| postgres::away(n, 1, r)),
