@@ -74,7 +74,7 @@ async fn watch(shutdown: Shutdown, mut terminate: Signal, mut interrupt: Signal)
     // On a thread of its own: whatever hangs, hangs no longer than this.
     std::thread::spawn(|| {
         std::thread::sleep(DRAIN_LIMIT);
-        tracing::warn!("leaving what is under way unfinished; it will be done again");
+        tracing::warn!("leaving what is under way unfinished, as if it had not begun");
         std::process::exit(0);
     });
     let name = next().await;

@@ -128,7 +128,11 @@ impl Consumer {
     }
 
     fn error(&self, error: &RdKafkaError) -> Event {
-        let reason = std::mem::take(&mut *lock(&self.stream.context().last_reason));
+        let mut reason = std::mem::take(&mut *lock(&self.stream.context().last_reason));
+        if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
+            // librdkafka's own sentence counts handles, some of which are no brokers.
+            reason = "no broker can be reached".to_owned();
+        }
         match error {
             RdKafkaError::MessageConsumption(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
                 Event::PositionLost

@@ -252,7 +252,8 @@ impl Sender {
         if matches!(code, Some(Code::Fenced | Code::ProducerFenced)) {
             return SendError::Fenced(self.transactional_id.clone());
         }
-        if matches!(code, Some(Code::MessageSizeTooLarge | Code::InvalidRecord)) {
+        if matches!(code, Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord))
+        {
             return SendError::TooLarge(format!("the brokers refuse the batch: {error}"));
         }
         let reason = fatal.as_ref().map(|(_, reason)| reason.as_str());

@@ -1,7 +1,7 @@
 //! `--kafka-property k=v` and `KAFKA_PROPERTIES`: any librdkafka property but the reserved ones.
 
 /// Properties that carry a guarantee or have a flag of their own, and why they are not free.
-const RESERVED: [(&str, &str); 14] = [
+const RESERVED: [(&str, &str); 15] = [
     ("bootstrap.servers", "use --bootstrap-servers"),
     ("metadata.broker.list", "use --bootstrap-servers"),
     ("group.id", "use --group-id"),
@@ -14,6 +14,7 @@ const RESERVED: [(&str, &str); 14] = [
     ("partition.assignment.strategy", "partition p of the three topics must go to one reader"),
     ("group.protocol", "partition p of the three topics must go to one reader"),
     ("group.remote.assignor", "partition p of the three topics must go to one reader"),
+    ("statistics.interval.ms", "they tell when a client has lost its brokers"),
     ("enable.idempotence", "a retry must not double a message"),
     ("partitioner", "the three messages of a batch must go to the same partition number"),
 ];

@@ -44,8 +44,9 @@ use waiting::{Answer, Idle, ReadingClock};
 const MESSAGES_AT_ONCE: usize = 512;
 /// Positions, overdue messages and waiting are looked after this often.
 const TICK: Duration = Duration::from_millis(100);
-/// A session that lasted so long has found everything in order, even if there was nothing to store.
-const SOUND_AFTER: Duration = Duration::from_secs(10);
+/// A session that lasted so long has found everything in order, even if there was nothing to store. (One that
+/// only waited for a lock ends before.)
+const SOUND_AFTER: Duration = Duration::from_secs(30);
 
 /// The little that outlives a session.
 #[derive(Debug, Default)]

@@ -7,7 +7,6 @@
 //! only under the epoch that owns the partition.** Whatever the reader remembers may be lost or wrong;
 //! what the tables say is enough to go on.
 
-mod batch_rows;
 mod error;
 mod insert;
 mod rows;
@@ -46,8 +45,10 @@ const CONNECTION_DEFAULTS: [(&str, &str); 6] = [
 ];
 
 /// A reader that froze inside a transaction keeps its locks for 5 s at most; who waits for them waits
-/// longer than that.
-const SESSION_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '10s'";
+/// longer than that. One whose host is gone is noticed by the server within half a minute.
+const SESSION_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '10s';
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = '30s'";
 
 /// What one transaction stores of one partition.
 #[derive(Debug)]

@@ -89,7 +89,9 @@ fn an_open_transaction_is_awaited_and_an_aborted_one_passed_over() {
     open.begin();
     send(&open, "open");
     open.flush();
-    send(&Plain::new(&world.kafka), "plain");
+    let plain = Plain::new(&world.kafka);
+    send(&plain, "plain");
+    plain.flush();
 
     let mut reader = world.reader(&["--until-caught-up", "--pairing-timeout", "1s"]);
     reader.wait_until_it_says("took partition");

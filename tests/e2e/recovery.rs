@@ -47,7 +47,7 @@ fn a_position_that_the_log_no_longer_has_stops_the_reader() {
     let world = World::new("gone", 1);
     world.produce(&["--batches", "1", "--interval", "0"]);
     world.catch_up(&[]);
-    world.produce(&["--batches", "3", "--interval", "0"]);
+    world.produce(&["--batches", "3", "--interval", "1ms"]);
     delete_records(&world.kafka, &world.topics[1], 0, 6);
     let mut reader = world.reader(&[]);
     reader.fails(1, "the stored position 2 of the topic");
@@ -72,7 +72,7 @@ fn other_topics_under_the_same_group_stop_the_reader() {
 #[test]
 fn a_group_that_starts_late_starts_at_the_beginning_of_the_log() {
     let world = World::new("late", 1);
-    world.produce(&["--batches", "3", "--interval", "0"]);
+    world.produce(&["--batches", "3", "--interval", "1ms"]);
     world.topics.iter().for_each(|topic| delete_records(&world.kafka, topic, 0, 2));
     world.catch_up(&[]);
     assert_eq!(world.number("SELECT count(*) FROM batches"), Some(2));

@@ -12,7 +12,7 @@ fn retention_passes(world: &World, high: i64) {
 /// Three batches are stored; each is a message and a marker per topic.
 fn store_three(world: &World) -> crate::world::Daemon {
     let reader = world.reader(&[]);
-    world.produce(&["--batches", "3", "--interval", "0"]);
+    world.produce(&["--batches", "3", "--interval", "1ms"]);
     world.wait_for_batches(3);
     reader
 }
@@ -21,7 +21,7 @@ fn store_three(world: &World) -> crate::world::Daemon {
 fn goes_on(world: &World) {
     let mut reader = world.reader(&[]);
     reader.wait_until_it_says("took partition partition=0 epoch=2 from=6/6/6");
-    world.produce(&["--batches", "2", "--interval", "0"]);
+    world.produce(&["--batches", "2", "--interval", "1ms"]);
     world.wait_for_batches(5);
     reader.stop();
     let stored = "SELECT count(*) FROM batches WHERE recency_offset IN (0, 2, 4, 6, 8)

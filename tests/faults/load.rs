@@ -1,6 +1,8 @@
 //! A world under load: a producer that sends all the time, recovery times, the judge's verdict.
 
 use crate::world::{Daemon, PATIENCE, World, repository};
+use diesel::prelude::*;
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -65,20 +67,35 @@ impl Load {
         self.world.number("SELECT count(*) FROM batches")
     }
 
-    /// The outage is over: waits for the next batch to be stored, and checks that it comes in time.
+    /// The outage is over: waits for the next batch of every partition, and checks that they come in time.
     pub fn recovers_within(&mut self, limit: Duration) {
         let begun = Instant::now();
-        let mut before = None;
+        let before = self.stored_by_partition();
         let took = loop {
-            let now = self.stored();
-            before = before.or(now);
-            if now > before {
+            let now = self.stored_by_partition();
+            let grew = |p: &i32| now.get(p).unwrap_or(&0) > before.get(p).unwrap_or(&0);
+            if (0..self.world.partitions).all(|p| grew(&p)) {
                 break begun.elapsed();
             }
-            assert!(begun.elapsed() < PATIENCE, "{}: no batch was stored any more", self.world.name);
+            assert!(begun.elapsed() < PATIENCE, "{}: stored {before:?}, now {now:?}", self.world.name);
             sleep(Duration::from_millis(10));
         };
         self.recovered(took, limit);
+    }
+
+    /// How many batches are stored of each partition.
+    fn stored_by_partition(&self) -> BTreeMap<i32, i64> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::Integer)]
+            partition: i32,
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            n: i64,
+        }
+        let query = diesel::sql_query("SELECT partition, count(*) AS n FROM batches GROUP BY partition");
+        // Before the reader has made the tables there is nothing.
+        let rows: Vec<Row> = query.load(&mut self.world.connect()).unwrap_or_default();
+        rows.into_iter().map(|row| (row.partition, row.n)).collect()
     }
 
     /// Takes note of a recovery, and checks that it came in time.

@@ -72,6 +72,7 @@ pub fn soak(seconds: u32, _: &mut StdRng) -> Report {
     wait_for("the last batch of the soak", || (load.stored() >= Some(sent)).then_some(()));
     load.recovered(lag.elapsed(), RECOVERY);
     reader.stop();
+    assert!(rate > 0.35 * greatest, "{rate} rows/s is too little of {greatest}");
     let note = format!(
         "{:.0} rows/s, {:.0} % of the most that was reached; {}",
         rate,

@@ -231,17 +231,15 @@ impl<'a> Episode<'a> {
                 // One that has said nothing yet may not listen to signals yet.
                 if reader.said().is_empty() {
                     reader.kill_9();
-                } else if reader.is_running() {
+                } else {
                     let took = reader.stop();
                     assert!(took < Duration::from_secs(8), "a reader took {took:?} to end");
                 }
             }
             Act::FreezeReader => {
-                let mut reader = taken(&mut self.running, random);
-                if reader.is_running() {
-                    reader.signal("STOP");
-                    self.frozen.push(reader);
-                }
+                let reader = taken(&mut self.running, random);
+                reader.signal("STOP");
+                self.frozen.push(reader);
             }
             Act::WakeReader => {
                 let reader = taken(&mut self.frozen, random);
@@ -276,7 +274,8 @@ impl<'a> Episode<'a> {
         if act == Act::DyingProducer {
             let step = PRODUCER_STEPS.choose(random).unwrap();
             let point = format!("{step}:{}:abort", random.random_range(1..20));
-            self.load.world.producer_with_failpoint(&point, &["--interval", "5ms"]).exit_code();
+            let mut dying = self.load.world.producer_with_failpoint(&point, &["--interval", "5ms"]);
+            assert_eq!(dying.exit_code(), None, "it said:\n{}", dying.said());
         }
         self.start_producer();
     }
@@ -315,7 +314,10 @@ impl<'a> Episode<'a> {
         self.doomed.drain(..).for_each(|mut reader| {
             reader.kill_9();
         });
-        self.running.retain_mut(Daemon::is_running);
+        // Nothing that happens here is a reason for a reader to end.
+        for reader in &mut self.running {
+            assert!(reader.is_running(), "a reader ended; it said:\n{}", reader.said());
+        }
         if self.running.is_empty() {
             self.start_reader();
         }

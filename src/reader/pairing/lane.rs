@@ -178,7 +178,10 @@ impl Lane {
         for (metric, key, lacks) in missed {
             let detail = format!(
                 "no message with its key came on {} within {}",
-                lacks.join(" nor "),
+                match &lacks[..] {
+                    [one] => (*one).to_owned(),
+                    several => format!("neither {}", several.join(" nor ")),
+                },
                 humantime::format_duration(self.timeout)
             );
             self.drop_head(metric, &key, Problem::new(Reason::Unpaired, detail));

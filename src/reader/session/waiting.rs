@@ -114,7 +114,9 @@ impl Session<'_> {
             Ok(topics) if topics.equal().is_some() && self.idle.since.elapsed() > LONGEST_JOIN => {
                 return Err(SessionError::Rejoin);
             }
-            Ok(topics) if topics.equal().is_some() => "the group to assign partitions".into(),
+            Ok(topics) if topics.equal().is_some() => {
+                "the group to assign partitions (it waits for members that died)".into()
+            }
             Ok(topics) if topics.counts.contains(&0) => {
                 format!("the topics, which must all exist; partitions: {topics}")
             }

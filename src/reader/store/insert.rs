@@ -1,12 +1,13 @@
 //! What a commit adds to the tables.
 
-use super::{Part, Source, batch_rows, rows};
+use super::{Part, Source, rows};
+use crate::message::Metric;
 use crate::reader::schema;
 use crate::reader::score::{Rules, Scored};
 use chrono::{DateTime, Utc};
 use diesel::pg::CopyFormat;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Timestamptz};
 
 /// Rows per INSERT: Postgres allows 65 535 parameters in a statement.
 const INSERT_ROWS: usize = 1_000;
@@ -46,7 +47,19 @@ pub(super) fn segments(
         .execute(connection)
 }
 
-/// Streams a row per batch into `batches`.
+/// One statement for any number of batches. **It reaches Postgres whole before it begins**: a COPY would lock
+/// entries of the unique indexes while the stream is still open, and a reader that freezes then would keep its
+/// successor waiting for as long as it stays frozen.
+const INSERT_BATCHES: &str = "
+    INSERT INTO batches (id, consumer_group, partition, recency_offset, frequency_offset, monetary_offset,
+        batch_key, population, as_of, customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges)
+    SELECT id, $1, partition, recency, frequency, monetary, key, population, as_of, customers, $2, $3,
+        ($4::float8[])[(6 * n - 5)::int : (6 * n)::int], ($5::float8[])[(6 * n - 5)::int : (6 * n)::int], ($6::float8[])[(6 * n - 5)::int : (6 * n)::int]
+    FROM unnest($7::int8[], $8::int4[], $9::int8[], $10::int8[], $11::int8[], $12::text[], $13::text[],
+        $14::timestamptz[], $15::int4[])
+        WITH ORDINALITY AS b (id, partition, recency, frequency, monetary, key, population, as_of, customers, n)";
+
+/// Inserts a row per batch.
 pub(super) fn batches(
     connection: &mut PgConnection,
     rules: &Rules,
@@ -54,36 +67,46 @@ pub(super) fn batches(
     ids: &[i64],
     scored: &[&Scored],
 ) -> QueryResult<()> {
-    use schema::batches::dsl;
     if scored.is_empty() {
         return Ok(());
     }
-    let columns = (
-        dsl::id,
-        dsl::consumer_group,
-        dsl::partition,
-        dsl::recency_offset,
-        dsl::frequency_offset,
-        dsl::monetary_offset,
-        dsl::batch_key,
-        dsl::population,
-        dsl::as_of,
-        dsl::customers,
-        dsl::ties,
-        dsl::segment_map,
-        dsl::recency_edges,
-        dsl::frequency_edges,
-        dsl::monetary_edges,
-    );
-    let rows = ids.iter().copied().zip(scored.iter().copied());
-    diesel::copy_from(dsl::batches)
-        .from_raw_data(columns, |out| {
-            batch_rows::write(out, rules, source, rows.clone())
-                .map_err(|e| diesel::result::Error::SerializationError(e.into()))
-        })
-        .with_format(CopyFormat::Binary)
+    // The edges end to end, six of each batch.
+    let edges = |metric: Metric| -> Vec<f64> {
+        scored.iter().flat_map(|batch| batch.cuts[metric.index()].edges).collect()
+    };
+    let offsets = |metric: Metric| -> Vec<i64> { scored.iter().map(|b| b.offsets[metric.index()]).collect() };
+    let partitions: Vec<i32> = scored.iter().map(|batch| batch.partition).collect();
+    let keys: Vec<Option<String>> = scored.iter().map(|b| b.key.as_deref().map(key_text)).collect();
+    let populations: Vec<Option<&str>> = scored.iter().map(|batch| batch.population.as_deref()).collect();
+    let times: Vec<DateTime<Utc>> = scored.iter().map(|batch| batch.as_of).collect();
+    // Bounded by `--max-customers`, which is an i32.
+    let customers: Vec<i32> = scored.iter().map(|batch| batch.customers() as i32).collect();
+    diesel::sql_query(INSERT_BATCHES)
+        .bind::<Text, _>(&source.consumer_group)
+        .bind::<Text, _>(rules.ties.name())
+        .bind::<Text, _>(rules.segments.identity())
+        .bind::<Array<Double>, _>(edges(Metric::Recency))
+        .bind::<Array<Double>, _>(edges(Metric::Frequency))
+        .bind::<Array<Double>, _>(edges(Metric::Monetary))
+        .bind::<Array<BigInt>, _>(ids)
+        .bind::<Array<Integer>, _>(partitions)
+        .bind::<Array<BigInt>, _>(offsets(Metric::Recency))
+        .bind::<Array<BigInt>, _>(offsets(Metric::Frequency))
+        .bind::<Array<BigInt>, _>(offsets(Metric::Monetary))
+        .bind::<Array<Nullable<Text>>, _>(keys)
+        .bind::<Array<Nullable<Text>>, _>(populations)
+        .bind::<Array<Timestamptz>, _>(times)
+        .bind::<Array<Integer>, _>(customers)
         .execute(connection)
         .map(drop)
+}
+
+/// A key as text: itself where Postgres can store it, else `\x` and its bytes in hex.
+fn key_text(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.contains('\0') => text.to_owned(),
+        _ => key.iter().fold(String::from("\\x"), |text, byte| text + &format!("{byte:02x}")),
+    }
 }
 
 #[derive(Insertable)]
@@ -135,4 +158,17 @@ fn portions<'a>(rows: &'a [DeadLetterRow<'a>]) -> impl Iterator<Item = &'a [Dead
         }
         fits
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_shown_as_text_or_as_hex() {
+        assert_eq!(key_text("schlüssel".as_bytes()), "schlüssel");
+        assert_eq!(key_text(b""), "");
+        assert_eq!(key_text(b"a\0b"), "\\x610062");
+        assert_eq!(key_text(b"\xff\x00"), "\\xff00");
+    }
 }

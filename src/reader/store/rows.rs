@@ -11,11 +11,11 @@ use crate::reader::segment::SegmentMap;
 use std::io::{self, Write};
 
 /// Signature, flags, no header extension.
-pub(super) const HEADER: [u8; 19] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const HEADER: [u8; 19] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// In place of a field count: the end.
-pub(super) const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
+const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
 /// In place of a field's length: null.
-pub(super) const NULL: [u8; 4] = (-1i32).to_be_bytes();
+const NULL: [u8; 4] = (-1i32).to_be_bytes();
 /// The columns of `segments`.
 const FIELDS: [u8; 2] = 11i16.to_be_bytes();
 const LENGTH_8: [u8; 4] = 8i32.to_be_bytes();
@@ -112,7 +112,7 @@ fn tail(scores: [u8; 3], segments: &SegmentMap) -> Vec<u8> {
     tail
 }
 
-pub(super) fn encode_text(chunk: &mut Vec<u8>, text: &str) {
+fn encode_text(chunk: &mut Vec<u8>, text: &str) {
     // A text longer than i32 cannot come out of a Kafka message, which is shorter.
     chunk.extend_from_slice(&(text.len() as i32).to_be_bytes());
     chunk.extend_from_slice(text.as_bytes());
