@@ -9,6 +9,7 @@
 
 mod ranks;
 
+use multiversion::multiversion;
 use std::fmt;
 use std::str::FromStr;
 
@@ -110,7 +111,7 @@ pub fn edges(values: &[f64]) -> Result<Edges, CutError> {
     let below = positions.map(|p| if p >= last as f64 { last } else { p.floor() as usize });
     // An edge lies between the values at two neighbouring ranks; the last value is its own successor.
     let ranks: [usize; 12] = std::array::from_fn(|i| (below[i / 2] + i % 2).min(last));
-    let at = ranks::at_ranks(values, ranks);
+    let at = at_ranks(values, ranks);
     let mut edges = [0.0; 6];
     for (i, edge) in edges.iter_mut().enumerate() {
         let (a, b) = (at[2 * i], at[2 * i + 1]);
@@ -118,6 +119,36 @@ pub fn edges(values: &[f64]) -> Result<Edges, CutError> {
         *edge = interpolate(a, b, positions[i] - below[i] as f64)? + 0.0;
     }
     Ok(edges)
+}
+
+/// The values at the ranks that the edges need.
+fn at_ranks(values: &[f64], all: [usize; 12]) -> [f64; 12] {
+    if values.is_sorted() {
+        return all.map(|rank| values[rank]);
+    }
+    let (least, greatest) = extremes(values);
+    if (greatest - least).is_infinite() {
+        return ranks::at_ranks(values, all);
+    }
+    // No two values are too far apart, so that the second least has no say in an edge.
+    let [_, _, inner @ .., _, _] = all;
+    let [a, b, c, d, e, f, g, h] = ranks::at_ranks(values, inner);
+    [least, least, a, b, c, d, e, f, g, h, greatest, greatest]
+}
+
+fn extremes(values: &[f64]) -> (f64, f64) {
+    // Eight at a time: one after the other, each comparison would wait for the last.
+    let (eights, rest) = values.as_chunks::<8>();
+    let (mut least, mut greatest) = ([f64::INFINITY; 8], [f64::NEG_INFINITY; 8]);
+    for eight in eights {
+        for (i, &x) in eight.iter().enumerate() {
+            least[i] = if x < least[i] { x } else { least[i] };
+            greatest[i] = if x > greatest[i] { x } else { greatest[i] };
+        }
+    }
+    let least = least.iter().chain(rest).copied().fold(f64::INFINITY, f64::min);
+    let greatest = greatest.iter().chain(rest).copied().fold(f64::NEG_INFINITY, f64::max);
+    (least, greatest)
 }
 
 /// The point at `t` in 0.0..1.0 between `a` and `b`, as numpy's `lerp` computes it.
@@ -130,6 +161,7 @@ fn interpolate(a: f64, b: f64, t: f64) -> Result<f64, CutError> {
 }
 
 /// How many of the four inner edges lie below each value: quintiles closed on the right.
+#[multiversion(targets("x86_64+avx2"))]
 fn codes_by_value(values: &[f64], edges: &Edges) -> Vec<u8> {
     let [_, e1, e2, e3, e4, _] = *edges;
     let code = |&x: &f64| u8::from(e1 < x) + u8::from(e2 < x) + u8::from(e3 < x) + u8::from(e4 < x);

@@ -1,105 +1,167 @@
 //! Order statistics: the values at a few ranks of a column, without sorting it. Pure.
 //!
-//! The one idea: count the values into equal intervals between the least and the greatest; the counts tell in which
-//! interval a rank lies, so only what lies there has to be looked at again. Where values crowd into one
-//! interval, the same is done inside it.
+//! The one idea (Floyd and Rivest, "Expected time bounds for selection", 1975): a sorted sample tells between which
+//! two values a rank lies, almost surely. One look at every value counts what lies below, inside and above such
+//! brackets, and keeps what lies inside; only that is looked at again. **The sample decides how fast it goes, never
+//! the answer**: if a rank lies in none of the brackets after all, the column is sorted.
 
-/// Columns up to this length are sorted: 4 KiB, in the nearest cache.
-const SMALL: usize = 512;
-/// Intervals: their counts fit into the nearest cache, too.
-const INTERVALS: usize = 2048;
-/// How often an interval may be divided again before it is sorted. Values of any usual distribution are done with
-/// after the second time; ever more crowded ones may not cost more than sorting does.
-const DEEPEST: u32 = 4;
+use multiversion::multiversion;
+
+/// Columns up to this length are sorted.
+const SMALL: usize = 2048;
+/// As many as there are inner edges. Ranks that need more share the last one.
+const BRACKETS: usize = 4;
+/// What can be said of a value: in which bracket it lies (odd), or between which (even).
+const MARKS: usize = 2 * BRACKETS + 1;
+/// Values marked at a time: 32 KiB, in the nearest cache.
+const BLOCK: usize = 4096;
 
 /// The values at some `ranks` (0-based, below the length) of finite values, as if these were sorted. In a column of
 /// more than [`SMALL`] values the ranks must ascend. Which of 0.0 and -0.0 stands first is left open.
 pub(super) fn at_ranks<const N: usize>(column: &[f64], ranks: [usize; N]) -> [f64; N] {
     let mut found = [0.0; N];
-    find(column, &ranks, &mut found, DEEPEST);
+    find(column, &ranks, &mut found);
     found
 }
 
-/// What lies in an interval in which ranks lie.
-struct Wanted {
-    /// How many values lie below the interval.
-    below: usize,
-    /// Which of the ranks lie in it: the first of them, and how many.
-    first: usize,
-    count: usize,
-    values: Vec<f64>,
-}
-
-fn find(column: &[f64], ranks: &[usize], found: &mut [f64], deeper: u32) {
-    let Some(intervals) = Intervals::of(column).filter(|_| column.len() > SMALL && deeper > 0) else {
-        return find_by_sorting(column, ranks, found);
-    };
-    debug_assert!(ranks.is_sorted());
-    let (mut wanted, slots) = want(&intervals.counts(column), ranks);
-    for &x in column {
-        // A slot beyond the last one: nothing in that interval is wanted.
-        if let Some(wanted) = wanted.get_mut(usize::from(slots[intervals.place(x)])) {
-            wanted.values.push(x);
-        }
-    }
-    for Wanted { below, first, count, values } in wanted {
-        let inside: Vec<usize> = ranks[first..first + count].iter().map(|rank| rank - below).collect();
-        find(&values, &inside, &mut found[first..first + count], deeper - 1);
+fn find(column: &[f64], ranks: &[usize], found: &mut [f64]) {
+    if column.len() <= SMALL || !find_inside(&Bracket::around(ranks, column), column, ranks, found) {
+        find_by_sorting(column, ranks, found);
     }
 }
 
 fn find_by_sorting(column: &[f64], ranks: &[usize], found: &mut [f64]) {
-    let mut sorted = column.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    for (found, &rank) in found.iter_mut().zip(ranks) {
-        *found = sorted[rank];
-    }
+    let sorted = sorted(column.iter().copied());
+    found.iter_mut().zip(ranks).for_each(|(found, &rank)| *found = sorted[rank]);
 }
 
-/// The intervals that ascending ranks lie in, and per interval which of these it is.
-fn want(counts: &[usize; INTERVALS], ranks: &[usize]) -> (Vec<Wanted>, [u8; INTERVALS]) {
-    let mut wanted: Vec<Wanted> = Vec::with_capacity(ranks.len());
-    let mut slots = [u8::MAX; INTERVALS];
-    let (mut interval, mut below) = (0, 0);
-    for (i, &rank) in ranks.iter().enumerate() {
-        while below + counts[interval] <= rank {
-            below += counts[interval];
-            interval += 1;
-        }
-        if slots[interval] == u8::MAX {
-            slots[interval] = wanted.len() as u8;
-            wanted.push(Wanted { below, first: i, count: 0, values: Vec::with_capacity(counts[interval]) });
-        }
-        wanted[usize::from(slots[interval])].count += 1;
-    }
-    (wanted, slots)
+/// Sorts as `f64::total_cmp` does, by integers in the same order.
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    // Below zero, all bits but the sign are turned over; twice is not at all.
+    let turned = |bits: i64| bits ^ ((bits >> 63) as u64 >> 1) as i64;
+    let mut keys: Vec<i64> = values.map(|x| turned(x.to_bits() as i64)).collect();
+    keys.sort_unstable();
+    keys.into_iter().map(|key| f64::from_bits(turned(key) as u64)).collect()
 }
 
-/// Equal intervals from the least to the greatest value. **Which one a value lies in never falls as the value
-/// rises**: a subtraction, a multiplication by something positive, and cutting off the fraction all keep order.
-struct Intervals {
+/// From the `least` to the `greatest` value that may stand at a rank.
+#[derive(Clone, Copy)]
+struct Bracket {
     least: f64,
-    /// Intervals per unit.
-    scale: f64,
+    greatest: f64,
 }
 
-impl Intervals {
-    /// `None` if f64 cannot say how wide they are: the values are all equal, or too close, or too far apart.
-    fn of(column: &[f64]) -> Option<Self> {
-        let least = column.iter().copied().fold(f64::INFINITY, f64::min);
-        let greatest = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let scale = (INTERVALS - 1) as f64 / (greatest - least);
-        (scale.is_finite() && scale > 0.0).then_some(Self { least, scale })
+impl Bracket {
+    /// No value lies in it.
+    const NONE: Self = Self { least: f64::INFINITY, greatest: f64::INFINITY };
+
+    /// Ascending brackets without a common value, in which the ranks lie almost surely.
+    fn around(ranks: &[usize], column: &[f64]) -> [Self; BRACKETS] {
+        let sample = sample(column);
+        let last = (sample.len() - 1) as f64;
+        let mut brackets = [Self::NONE; BRACKETS];
+        let mut used = 0;
+        for &rank in ranks {
+            let share = rank as f64 / column.len() as f64;
+            // Three standard deviations of how many of the sample lie below the rank.
+            let margin = 1.0 + 3.0 * (sample.len() as f64 * share * (1.0 - share)).sqrt();
+            let at = |place: f64| sample[place.clamp(0.0, last) as usize];
+            let middle = share * last;
+            let (least, greatest) = (at(middle - margin), at(middle + margin));
+            if used == BRACKETS || used > 0 && least <= brackets[used - 1].greatest {
+                brackets[used - 1].greatest = greatest;
+            } else {
+                brackets[used] = Self { least, greatest };
+                used += 1;
+            }
+        }
+        brackets
     }
 
-    fn place(&self, x: f64) -> usize {
-        (((x - self.least) * self.scale) as usize).min(INTERVALS - 1)
+    /// Its values are not all equal.
+    fn is_wide(self) -> bool {
+        self.least < self.greatest
     }
+}
 
-    fn counts(&self, column: &[f64]) -> [usize; INTERVALS] {
-        let mut counts = [0; INTERVALS];
-        column.iter().for_each(|&x| counts[self.place(x)] += 1);
-        counts
+/// Some of the column, sorted. The larger, the narrower the brackets; at n^(2/3) both cost about the same.
+fn sample(column: &[f64]) -> Vec<f64> {
+    let n = column.len();
+    let size = 1.5 * (n as f64).powf(2.0 / 3.0);
+    // Steps of the golden section, which spread evenly and meet few periods.
+    let place = |i: u64| (u128::from(i.wrapping_mul(0x9E37_79B9_7F4A_7C15)) * n as u128) >> 64;
+    sorted((0..size as u64).map(|i| column[place(i) as usize]))
+}
+
+/// Finds the ranks if all of them lie in brackets; says whether they do.
+fn find_inside(brackets: &[Bracket; BRACKETS], column: &[f64], ranks: &[usize], found: &mut [f64]) -> bool {
+    debug_assert!(ranks.is_sorted());
+    let (counts, kept) = divide(column, brackets);
+    let (mut mark, mut below, mut kept_below) = (0, 0, 0);
+    let (mut places, mut kept_ranks) = (Vec::new(), Vec::new());
+    for (place, &rank) in ranks.iter().enumerate() {
+        while below + counts[mark] <= rank {
+            below += counts[mark];
+            kept_below += if is_kept(mark, brackets) { counts[mark] } else { 0 };
+            mark += 1;
+        }
+        if is_kept(mark, brackets) {
+            places.push(place);
+            kept_ranks.push(rank - below + kept_below);
+        } else if mark % 2 == 1 {
+            found[place] = brackets[mark / 2].least;
+        } else {
+            return false;
+        }
+    }
+    let mut values = vec![0.0; kept_ranks.len()];
+    // Few different values may all lie inside again and again.
+    let narrow = if kept.len() < column.len() / 2 { find } else { find_by_sorting };
+    narrow(&kept, &kept_ranks, &mut values);
+    places.into_iter().zip(values).for_each(|(place, value)| found[place] = value);
+    true
+}
+
+fn is_kept(mark: usize, brackets: &[Bracket; BRACKETS]) -> bool {
+    mark % 2 == 1 && brackets[mark / 2].is_wide()
+}
+
+/// How many values have which mark, and those of them that lie in wide brackets.
+fn divide(column: &[f64], brackets: &[Bracket; BRACKETS]) -> ([usize; MARKS], Vec<f64>) {
+    let mut counts = [0; MARKS];
+    let mut kept = Vec::new();
+    let is_kept: [bool; MARKS] = std::array::from_fn(|mark| is_kept(mark, brackets));
+    let (mut marks, mut buffer) = ([0; BLOCK], [0.0; BLOCK]);
+    for block in column.chunks(BLOCK) {
+        let marks = &mut marks[..block.len()];
+        mark(block, brackets, marks);
+        count(marks, &mut counts);
+        // Every value is written, and written over unless it is kept: a processor cannot guess which.
+        let mut length = 0;
+        for (&x, &mark) in block.iter().zip(&*marks) {
+            buffer[length] = x;
+            length += usize::from(is_kept[usize::from(mark)]);
+        }
+        kept.extend_from_slice(&buffer[..length]);
+    }
+    (counts, kept)
+}
+
+/// A value's mark is how many of the brackets' ends it has passed.
+#[multiversion(targets("x86_64+avx2"))]
+fn mark(block: &[f64], brackets: &[Bracket; BRACKETS], marks: &mut [u8]) {
+    for (mark, &x) in marks.iter_mut().zip(block) {
+        *mark = brackets.iter().map(|b| u8::from(b.least <= x) + u8::from(b.greatest < x)).sum();
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn count(marks: &[u8], counts: &mut [usize; MARKS]) {
+    // So few at a time that a byte can count them.
+    for marks in marks.chunks(128) {
+        for (wanted, count) in (0u8..).zip(&mut *counts) {
+            *count += usize::from(marks.iter().map(|&mark| u8::from(mark == wanted)).sum::<u8>());
+        }
     }
 }
 
@@ -115,10 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_crowd_overflow_or_collapse_have_their_ranks() {
+    fn columns_that_crowd_spread_or_collapse_have_their_ranks() {
         let long = |value: fn(usize) -> f64| (0..5_000).map(value).collect::<Vec<f64>>();
         let columns = [
             long(|_| 7.0),
+            long(|i| (i % 2) as f64),
             long(|i| if i == 0 { 1e300 } else { i as f64 }),
             long(|i| if i < 3 { f64::MAX } else { -f64::MAX }),
             long(|i| f64::from_bits(1 + (i % 9) as u64)),
@@ -133,15 +196,42 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_rank_outside_the_brackets_is_noticed() {
+        let column: Vec<f64> = (0..5_000).map(f64::from).collect();
+        let mut brackets = [Bracket::NONE; BRACKETS];
+        brackets[0] = Bracket { least: 1_000.0, greatest: 1_100.0 };
+        brackets[1] = Bracket { least: 3_000.0, greatest: 3_000.0 };
+        let mut inside = |rank| {
+            let mut found = [f64::NAN];
+            find_inside(&brackets, &column, &[rank], &mut found).then_some(found[0])
+        };
+        let found = [999, 1_000, 1_100, 1_101, 2_999, 3_000, 3_001, 4_999].map(&mut inside);
+        assert_eq!(found, [None, Some(1_000.0), Some(1_100.0), None, None, Some(3_000.0), None, None]);
+    }
+
+    #[test]
+    fn a_sample_that_misleads_changes_nothing() {
+        // Only what the sample sees is large.
+        let mut column = vec![0.0; 5_000];
+        for i in 0u64..700 {
+            let place = (u128::from(i.wrapping_mul(0x9E37_79B9_7F4A_7C15)) * 5_000) >> 64;
+            column[place as usize] = 1.0 + i as f64;
+        }
+        for ranks in [[0, 999, 1_000], [2_499, 2_500, 3_000], [4_299, 4_300, 4_999]] {
+            check(&column, ranks);
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn ranks_are_those_of_the_sorted_column(
             column in prop_oneof![
-                prop::collection::vec(-1e3..1e3f64, 513..3_000),
-                prop::collection::vec((0..40u32).prop_map(f64::from), 513..3_000),
-                prop::collection::vec(any::<f64>().prop_filter("finite", |x| x.is_finite()), 513..3_000),
-                prop::collection::vec((-300.0..300.0f64).prop_map(|e| 10f64.powf(e)), 513..3_000),
+                prop::collection::vec(-1e3..1e3f64, 2_049..9_000),
+                prop::collection::vec((0..40u32).prop_map(f64::from), 2_049..9_000),
+                prop::collection::vec(any::<f64>().prop_filter("finite", |x| x.is_finite()), 2_049..9_000),
+                prop::collection::vec((-300.0..300.0f64).prop_map(|e| 10f64.powf(e)), 1..9_000),
             ],
             ranks in any::<[prop::sample::Index; 3]>(),
         ) {
