@@ -67,10 +67,19 @@ pub fn add_partitions(kafka: &str, topic: &str, count: usize) {
 
 /// Deletes what stands below `offset`, as retention would.
 pub fn delete_records(kafka: &str, topic: &str, partition: i32, offset: i64) {
+    delete_records_before(rdkafka::Offset::Offset(offset), kafka, topic, partition);
+}
+
+/// Deletes all that stands there.
+pub fn delete_all_records(kafka: &str, topic: &str, partition: i32) {
+    delete_records_before(rdkafka::Offset::End, kafka, topic, partition);
+}
+
+fn delete_records_before(end: rdkafka::Offset, kafka: &str, topic: &str, partition: i32) {
     block_on(async {
         let admin = admin(kafka);
         let mut list = rdkafka::TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, rdkafka::Offset::Offset(offset)).unwrap();
+        list.add_partition_offset(topic, partition, end).unwrap();
         admin.delete_records(&list, &options()).await.unwrap();
     });
 }

@@ -120,6 +120,11 @@ impl Load {
     }
 
     pub fn finish_with(mut self, times: u32, flags: &[&str]) -> Report {
+        self.judged(times, flags)
+    }
+
+    /// The same, for a world in which more is to happen.
+    pub fn judged(&mut self, times: u32, flags: &[&str]) -> Report {
         if let Some(mut producer) = self.producer.take() {
             producer.stop();
         }

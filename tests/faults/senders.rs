@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const METRICS: [&str; 3] = ["recency", "frequency", "monetary"];
 
@@ -137,21 +137,25 @@ pub fn doubled(times: u32, random: &mut StdRng) -> Report {
 pub fn behind(times: u32, random: &mut StdRng) -> Report {
     let load = Load::none(World::new("hour_behind", 1));
     let plain = Plain::new(&load.world.kafka);
-    let hour = 3_600_000;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     for round in 0..times {
         let late = random.random_range(0..3);
         let topics = (0..3).filter(|&topic| topic != late).chain([late]);
         for topic in topics {
             for key in 0..1_000 {
-                let time = now - if topic == late { hour } else { 0 };
-                send_at(&load.world, &plain, topic, &format!("{round}.{key}"), random, Some(time));
+                let time = (topic == late).then(an_hour_ago);
+                send_at(&load.world, &plain, topic, &format!("{round}.{key}"), random, time);
             }
             plain.flush();
         }
         load.world.catch_up(&["--buffer-bytes", "300KiB", "--pairing-timeout", "1s"]);
     }
     load.finish(times)
+}
+
+/// In milliseconds since 1970, as Kafka's messages tell it.
+pub fn an_hour_ago() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    (now - Duration::from_secs(3_600)).as_millis() as i64
 }
 
 /// The reader dies while a batch lies below its progress in one topic and above it in another: `late` came

@@ -118,7 +118,7 @@ pub fn partitions_added(times: u32, _: &mut StdRng) -> Report {
 }
 
 /// A new group stores all that the topics hold.
-fn stored_by_another_group(world: &mut World) -> Report {
+pub fn stored_by_another_group(world: &mut World) -> Report {
     world.name += "_again";
     world.catch_up(&["--pairing-timeout", "1s"]);
     let (rows, differences) = judge(world, &["--progress"]);
