@@ -78,7 +78,7 @@ pub const FAULTS: [Fault; 43] = [
     fault("topics: retention past the stored position", 2, 10, topics::retention),
     fault("topics: retention past trailing markers", 2, 10, topics::markers),
     fault("topics: partitions added", 2, 10, topics::partitions_added),
-    lasting("random sequence of all of these (seconds)", 300, 7_200, sequence::run),
+    lasting("random sequence (seconds)", 300, 7_200, sequence::run),
     alone("soak at half the maximum rate (seconds)", 90, 1_800, resources::soak),
     fault("reader: started, with nothing wrong", 1, 1, readers::sound),
 ];

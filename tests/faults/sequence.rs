@@ -1,4 +1,4 @@
-//! All faults in a random sequence, from a model of what can happen next.
+//! Faults in a random sequence, from a model of what can happen next.
 //!
 //! Episodes, each with topics and a database of its own on one Kafka and one Postgres of this sequence. An
 //! episode is a list of acts, drawn one by one from those that its model allows now; after every few acts
