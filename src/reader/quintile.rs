@@ -111,7 +111,7 @@ pub fn edges(values: &[f64]) -> Result<Edges, CutError> {
     let below = positions.map(|p| if p >= last as f64 { last } else { p.floor() as usize });
     // An edge lies between the values at two neighbouring ranks; the last value is its own successor.
     let ranks: [usize; 12] = std::array::from_fn(|i| (below[i / 2] + i % 2).min(last));
-    let at = at_ranks(values, ranks);
+    let at = values_at(ranks, values);
     let mut edges = [0.0; 6];
     for (i, edge) in edges.iter_mut().enumerate() {
         let (a, b) = (at[2 * i], at[2 * i + 1]);
@@ -122,16 +122,16 @@ pub fn edges(values: &[f64]) -> Result<Edges, CutError> {
 }
 
 /// The values at the ranks that the edges need.
-fn at_ranks(values: &[f64], all: [usize; 12]) -> [f64; 12] {
+fn values_at(ranks: [usize; 12], values: &[f64]) -> [f64; 12] {
     if values.is_sorted() {
-        return all.map(|rank| values[rank]);
+        return ranks.map(|rank| values[rank]);
     }
     let (least, greatest) = extremes(values);
     if (greatest - least).is_infinite() {
-        return ranks::at_ranks(values, all);
+        return ranks::at_ranks(values, ranks);
     }
     // No two values are too far apart, so that the second least has no say in an edge.
-    let [_, _, inner @ .., _, _] = all;
+    let [_, _, inner @ .., _, _] = ranks;
     let [a, b, c, d, e, f, g, h] = ranks::at_ranks(values, inner);
     [least, least, a, b, c, d, e, f, g, h, greatest, greatest]
 }
@@ -264,17 +264,65 @@ mod tests {
 
         #[test]
         fn a_reference_that_sorts_finds_the_same_edges(values in columns()) {
-            let mut sorted = values.clone();
-            sorted.sort_by(f64::total_cmp);
-            let n = sorted.len();
-            let expected = QUANTILES.map(|q| {
-                let v = (n - 1) as f64 * q;
-                if v >= (n - 1) as f64 { return sorted[n - 1] + 0.0; }
-                let (k, t) = (v.floor() as usize, v - v.floor());
-                let d = sorted[k + 1] - sorted[k];
-                (if t >= 0.5 { sorted[k + 1] - d * (1.0 - t) } else { sorted[k] + d * t }) + 0.0
-            });
-            prop_assert_eq!(edges(&values).unwrap().map(f64::to_bits), expected.map(f64::to_bits));
+            prop_assert_eq!(bits(edges(&values)), bits(edges_by_sorting(&values)));
         }
+    }
+
+    /// Columns so long that they are not sorted to find their edges.
+    fn long_columns() -> impl Strategy<Value = Vec<f64>> {
+        let of = |value: BoxedStrategy<f64>| prop::collection::vec(value, 6_001..12_000);
+        prop_oneof![
+            of((-1e3f64..1e3).boxed()),
+            of((0..4u8).prop_map(f64::from).boxed()),
+            of((0..366u16).prop_map(f64::from).boxed()),
+            of((-1e300f64..1e300).boxed()),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn the_edges_of_long_columns_are_those_of_the_reference(values in long_columns()) {
+            prop_assert_eq!(bits(edges(&values)), bits(edges_by_sorting(&values)));
+        }
+    }
+
+    #[test]
+    fn only_neighbours_can_be_too_far_apart() {
+        let mut values: Vec<f64> =
+            (0..10_000).map(|i| f64::from(i * 7_919 % 10_000) * 1e304 + 1e307).collect();
+        // The greatest is too far from the least, and from nothing beside it.
+        values[5] = -1.75e308;
+        values[6] = -1.6e308;
+        values[7] = 1.7e308;
+        assert_eq!(bits(edges(&values)), bits(edges_by_sorting(&values)));
+        assert!(edges(&values).is_ok());
+        values[6] = 1e307;
+        assert_eq!(edges(&values), Err(CutError::Overflow));
+    }
+
+    fn bits(edges: Result<Edges, CutError>) -> Result<[u64; 6], CutError> {
+        edges.map(|edges| edges.map(f64::to_bits))
+    }
+
+    fn edges_by_sorting(values: &[f64]) -> Result<Edges, CutError> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted.len() - 1;
+        let mut edges = [0.0; 6];
+        for (edge, q) in edges.iter_mut().zip(QUANTILES) {
+            let place = last as f64 * q;
+            if place >= last as f64 {
+                *edge = sorted[last] + 0.0;
+                continue;
+            }
+            let (below, t) = (place.floor() as usize, place - place.floor());
+            let d = sorted[below + 1] - sorted[below];
+            if d.is_infinite() {
+                return Err(CutError::Overflow);
+            }
+            *edge = (if t >= 0.5 { sorted[below + 1] - d * (1.0 - t) } else { sorted[below] + d * t }) + 0.0;
+        }
+        Ok(edges)
     }
 }

@@ -80,7 +80,9 @@ fn delete_records_before(end: rdkafka::Offset, kafka: &str, topic: &str, partiti
         let admin = admin(kafka);
         let mut list = rdkafka::TopicPartitionList::new();
         list.add_partition_offset(topic, partition, end).unwrap();
-        admin.delete_records(&list, &options()).await.unwrap();
+        for deleted in admin.delete_records(&list, &options()).await.unwrap().elements() {
+            deleted.error().unwrap();
+        }
     });
 }
 

@@ -69,18 +69,23 @@ impl Load {
 
     /// The outage is over: waits for the next batch of every partition, and checks that they come in time.
     pub fn recovers_within(&mut self, limit: Duration) {
+        let took = self.waits_for(self.world.partitions);
+        self.recovered(took, limit);
+    }
+
+    /// Waits for the next batch of each of the first partitions.
+    pub fn waits_for(&self, partitions: i32) -> Duration {
         let begun = Instant::now();
         let before = self.stored_by_partition();
-        let took = loop {
+        loop {
             let now = self.stored_by_partition();
             let grew = |p: &i32| now.get(p).unwrap_or(&0) > before.get(p).unwrap_or(&0);
-            if (0..self.world.partitions).all(|p| grew(&p)) {
-                break begun.elapsed();
+            if (0..partitions).all(|p| grew(&p)) {
+                return begun.elapsed();
             }
             assert!(begun.elapsed() < PATIENCE, "{}: stored {before:?}, now {now:?}", self.world.name);
             sleep(Duration::from_millis(10));
-        };
-        self.recovered(took, limit);
+        }
     }
 
     /// How many batches are stored of each partition.

@@ -1,7 +1,7 @@
 //! Injects faults, many times each, and has the judge recompute everything afterwards. `scripts/faults`.
 //!
 //! Each fault has a world of its own: topics, a database, a producer that sends batches all the time.
-//! After each injection the next stored batch ends the recovery; at the end everything is compared.
+//! After each injection the next stored batch of every partition ends the recovery; at the end everything is compared.
 //! A recovery that takes too long, a program that hangs or panics: the fault's line says FAILED.
 
 #![allow(

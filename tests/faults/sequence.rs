@@ -28,8 +28,9 @@ const ACTS: u32 = 24;
 const ACTS_UNTIL_HEALED: u32 = 6;
 const MOST_READERS: usize = 3;
 const MOST_PARTITIONS: usize = 6;
-/// A killed reader is noticed after its session timeout (`brokers::SESSION`).
-const RECOVERS: Duration = Duration::from_secs(6).saturating_add(RECOVERY);
+/// A killed reader is noticed after its session timeout (`brokers::SESSION`); one that dies while the group still waits
+/// for another, only after that one's. (While a member joins, the coordinator does not ask whether it is alive.)
+const RECOVERS: Duration = Duration::from_secs(2 * 6).saturating_add(RECOVERY);
 
 /// The servers of the sequence.
 struct Servers {
@@ -143,9 +144,10 @@ impl<'a> Episode<'a> {
             reader.signal("CONT");
             self.running.push(reader);
         }
-        self.doomed.drain(..).for_each(|mut reader| {
-            reader.kill_9();
-        });
+        for mut reader in self.doomed.drain(..) {
+            let ended = reader.kill_9();
+            assert_eq!(ended.code(), None, "a reader ended by itself; it said:\n{}", reader.said());
+        }
         // Nothing that happens here is a reason for a reader to end.
         for reader in &mut self.running {
             assert!(reader.is_running(), "a reader ended; it said:\n{}", reader.said());
@@ -161,5 +163,7 @@ impl<'a> Episode<'a> {
             );
         }
         self.load.recovers_within(RECOVERS);
+        // Programs learn of an added partition with their next look at the topics.
+        self.load.waits_for(self.partitions as i32);
     }
 }

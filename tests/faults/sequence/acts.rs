@@ -183,31 +183,37 @@ impl Episode<'_> {
         self.load.producer = Some(self.load.world.producer(&["--interval", "15ms", "--customers", "100"]));
     }
 
-    /// Whole batches, but one topic's messages come last and are, by their time, an hour older.
+    /// Whole batches, but one topic's messages come later than the others and are, by their time, an hour older.
     fn send_topic_late(&mut self, random: &mut StdRng) {
         let late = random.random_range(0..3);
-        let topics = (0..3).filter(|&topic| topic != late).chain([late]);
-        let messages: Vec<(usize, u32)> =
-            topics.flat_map(|topic| (0..20).map(move |key| (topic, key))).collect();
-        self.send_as_second(true, messages, Some(late), random);
+        let of = |topics: &[usize]| -> Vec<(usize, u32)> {
+            topics.iter().flat_map(|&topic| (0..20).map(move |key| (topic, key))).collect()
+        };
+        let early: Vec<usize> = (0..3).filter(|&topic| topic != late).collect();
+        self.send_as_second(of(&early), None, true, random);
+        // Less than the pairing timeout.
+        sleep(Duration::from_millis(random.random_range(0..1_000)));
+        self.send_as_second(of(&[late]), Some(an_hour_ago()), true, random);
+        self.sent += 1;
     }
 
     /// Keys in another order in every topic, a message lost, one doubled.
-    fn send_batches(&mut self, whole: bool, random: &mut StdRng) {
+    fn send_batches(&mut self, commits: bool, random: &mut StdRng) {
         let mut messages: Vec<(usize, u32)> =
             (0..3).flat_map(|topic| (0..20).map(move |key| (topic, key))).collect();
         messages.swap_remove(random.random_range(0..messages.len()));
         messages.push(messages[random.random_range(0..messages.len())]);
         messages.shuffle(random);
-        self.send_as_second(whole, messages, None, random);
+        self.send_as_second(messages, None, commits, random);
+        self.sent += 1;
     }
 
-    /// A second sender's transaction, committed if it is `whole`.
+    /// A second sender's transaction: messages (topic, number of the key), all with this time if there is one.
     fn send_as_second(
-        &mut self,
-        whole: bool,
+        &self,
         messages: Vec<(usize, u32)>,
-        late: Option<usize>,
+        time: Option<i64>,
+        commits: bool,
         random: &mut StdRng,
     ) {
         // A client of its own each time: it would not survive Kafka's outages as the producer does.
@@ -215,11 +221,9 @@ impl Episode<'_> {
         let sender = Plain::transactional(&world.kafka, &format!("{}.second", world.name));
         sender.begin();
         for (topic, key) in messages {
-            let time = late.filter(|&late| late == topic).map(|_| an_hour_ago());
             send_at(world, &sender, topic, &format!("second.{}.{key}", self.sent), random, time);
         }
-        self.sent += 1;
         sender.flush();
-        if whole { sender.commit() } else { sender.abort() }
+        if commits { sender.commit() } else { sender.abort() }
     }
 }
