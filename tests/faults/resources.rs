@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 const SECOND: Duration = Duration::from_secs(1);
 /// Postgres is away for so long.
 const AWAY: Duration = Duration::from_secs(300);
-/// Customers per batch of the soak.
-const CUSTOMERS: u64 = 5_000;
+/// Customers per batch of the soak: so many that the producer's transactions do not limit the rate.
+const CUSTOMERS: u64 = 20_000;
 
 /// A sample every second, for so many seconds.
 fn samples(reader: &Daemon, seconds: u64) -> Vec<Sample> {
@@ -85,7 +85,7 @@ pub fn soak(seconds: u32, _: &mut StdRng) -> Report {
 
 /// Rows per second while the producer sends as fast as it can, and the batches that it sent.
 fn greatest_rate(load: &Load, reader: &Daemon, customers: &str) -> (f64, i64) {
-    const BATCHES: i64 = 1_000;
+    const BATCHES: i64 = 250;
     reader.wait_until_it_says("took partition");
     let batches = BATCHES.to_string();
     let flags = ["--interval", "0", "--customers", customers, "--batches", &batches];
