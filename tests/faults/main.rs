@@ -25,7 +25,6 @@ mod readers;
 mod resources;
 mod senders;
 mod sequence;
-mod soak;
 mod topics;
 #[path = "../e2e/world.rs"]
 mod world;
