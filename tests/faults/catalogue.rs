@@ -1,7 +1,7 @@
 //! Which faults there are, and how often each is injected.
 
 use crate::load::Report;
-use crate::{brokers, postgres, readers, resources, senders, sequence, topics};
+use crate::{brokers, postgres, readers, resources, senders, sequence, soak, topics};
 use rand::rngs::StdRng;
 
 /// A fault, how often it is injected, and how.
@@ -79,6 +79,6 @@ pub const FAULTS: [Fault; 43] = [
     fault("topics: retention past trailing markers", 2, 10, topics::markers),
     fault("topics: partitions added", 2, 10, topics::partitions_added),
     lasting("random sequence (seconds)", 300, 7_200, sequence::run),
-    alone("soak at half the maximum rate (seconds)", 90, 1_800, resources::soak),
+    alone("soak at half the maximum rate (seconds)", 90, 1_800, soak::soak),
     fault("reader: started, with nothing wrong", 1, 1, readers::sound),
 ];

@@ -25,6 +25,7 @@ mod readers;
 mod resources;
 mod senders;
 mod sequence;
+mod soak;
 mod topics;
 #[path = "../e2e/world.rs"]
 mod world;

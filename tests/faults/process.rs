@@ -1,6 +1,8 @@
 //! What a process costs, from /proc.
 
+use crate::world::Daemon;
 use std::fs;
+use std::thread::sleep;
 use std::time::Duration;
 
 /// Memory, descriptors, threads and processor time of a process at one moment.
@@ -35,6 +37,16 @@ impl Sample {
             threads: number("Threads:"),
             cpu: TICK * ticks,
         }
+    }
+
+    /// A sample every second, for so many seconds.
+    pub fn every_second(program: &Daemon, seconds: u64) -> Vec<Self> {
+        (0..seconds)
+            .map(|_| {
+                sleep(Duration::from_secs(1));
+                Self::of(program.pid())
+            })
+            .collect()
     }
 }
 

@@ -1,0 +1,141 @@
+//! The soak: hours of usual work in short. Memory, descriptors, threads and processor time stay as they are.
+
+use crate::load::{Load, RECOVERY, Report};
+use crate::process::{Sample, mebibytes, range};
+use crate::world::{Daemon, World, wait_for};
+use diesel::connection::SimpleConnection;
+use rand::rngs::StdRng;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Customers per batch: so many that the producer's transactions do not limit the rate.
+const CUSTOMERS: u64 = 20_000;
+/// What is stored is taken away so often: half an hour of it would fill the disk.
+const TAKEN_EVERY: Duration = Duration::from_secs(10);
+
+/// So many seconds at half the rate that this machine can do with producer, Kafka and Postgres on it.
+pub fn soak(seconds: u32, _: &mut StdRng) -> Report {
+    let mut load = Load::none(World::new("soak", 3));
+    let mut reader = load.world.reader(&[]);
+    let customers = CUSTOMERS.to_string();
+    let (greatest, first) = greatest_rate(&load, &reader, &customers);
+    let (per_batch, more) = time_per_batch(&load.world, &customers);
+    // A batch is sent, then the producer pauses.
+    let pause = Duration::from_secs_f64(CUSTOMERS as f64 / (greatest / 2.0)).saturating_sub(per_batch);
+    let interval = format!("{}us", pause.as_micros().max(1));
+    let mut producer = load.world.producer(&["--interval", &interval, "--customers", &customers]);
+    let begun = (Instant::now(), load.stored().unwrap());
+    load.world.connect().batch_execute(COUNTED).unwrap();
+    let seen = thread::scope(|scope| {
+        let sampling = scope.spawn(|| Sample::every_second(&reader, u64::from(seconds)));
+        while !sampling.is_finished() {
+            thread::sleep(TAKEN_EVERY);
+            take_away(&load.world);
+        }
+        sampling.join().unwrap()
+    });
+    let rate = CUSTOMERS as f64 * (load.stored().unwrap() - begun.1) as f64 / begun.0.elapsed().as_secs_f64();
+    producer.stop();
+    let sent = first + more + producer.said().matches(" sent ").count() as i64;
+    let lag = Instant::now();
+    wait_for("the last batch of the soak", || (load.stored() >= Some(sent)).then_some(()));
+    load.recovered(lag.elapsed(), RECOVERY);
+    reader.stop();
+    assert!(rate > 0.35 * greatest, "{rate} rows/s is too little of {greatest}");
+    let note = format!(
+        "{:.0} rows/s, {:.0} % of the most that was reached; {}",
+        rate,
+        100.0 * rate / greatest,
+        steadiness(&seen)
+    );
+    take_away(&load.world);
+    let (rows, differences) = complete(&load.world, sent);
+    Report { times: 1, rows, differences, slowest: load.slowest, note: Some(note) }
+}
+
+/// Rows per second while the producer sends as fast as it can, and the batches that it sent.
+fn greatest_rate(load: &Load, reader: &Daemon, customers: &str) -> (f64, i64) {
+    const BATCHES: i64 = 250;
+    reader.wait_until_it_says("took partition");
+    let batches = BATCHES.to_string();
+    let flags = ["--interval", "0", "--customers", customers, "--batches", &batches];
+    let mut producer = load.world.producer(&flags);
+    load.runs();
+    let (begun, before) = (Instant::now(), load.stored().unwrap());
+    producer.succeeds();
+    wait_for("the backlog to be stored", || (load.stored() >= Some(BATCHES)).then_some(()));
+    ((BATCHES - before) as f64 * CUSTOMERS as f64 / begun.elapsed().as_secs_f64(), BATCHES)
+}
+
+/// How long the producer takes for a batch that it sends alone; and so many of them were sent.
+fn time_per_batch(world: &World, customers: &str) -> (Duration, i64) {
+    let mut producer = world.producer(&["--interval", "1ms", "--customers", customers, "--batches", "100"]);
+    producer.succeeds();
+    let said = producer.said();
+    let times =
+        said.lines().filter_map(|line| line.split_once(" ms=")?.1.split(' ').next()?.parse::<u64>().ok());
+    (Duration::from_millis(times.sum::<u64>()) / 100, 100)
+}
+
+/// Checks that memory, descriptors and threads stay as they are, and says so. The first fifth is warming up.
+fn steadiness(samples: &[Sample]) -> String {
+    let steady = &samples[samples.len() / 5..];
+    let (early, late) = steady.split_at(steady.len() / 2);
+    let median = |samples: &[Sample]| {
+        let mut rss: Vec<u64> = samples.iter().map(|sample| sample.rss).collect();
+        rss.sort_unstable();
+        mebibytes(rss[rss.len() / 2])
+    };
+    let (before, after) = (median(early), median(late));
+    let slope = (after - before) / (late.len() as f64 / 60.0);
+    let descriptors = range(steady.iter().map(|sample| sample.descriptors));
+    let threads = range(steady.iter().map(|sample| sample.threads));
+    let (_, cpu) = (samples[0].cpu, samples[samples.len() - 1].cpu - samples[0].cpu);
+    let said = format!(
+        "memory {before:.1} MiB, then {after:.1} MiB ({slope:+.2} MiB/min); descriptors {}..{}, threads {}..{}; {:.0} % of a core",
+        descriptors.0,
+        descriptors.1,
+        threads.0,
+        threads.1,
+        100.0 * cpu.as_secs_f64() / samples.len() as f64
+    );
+    assert!(after <= 1.05 * before + 1.0, "memory grows: {said}");
+    assert!(
+        descriptors.1 - descriptors.0 <= 2 && threads.1 - threads.0 <= 2,
+        "something is left behind: {said}"
+    );
+    said
+}
+
+/// What a batch had when its rows were taken away: how many, and the sums of their numbers and of the squares.
+const COUNTED: &str = "CREATE TABLE counted (batch_id bigint, rows bigint, sum numeric, squares numeric)";
+
+/// Another table takes the place of `segments`, as somebody would do it who keeps a month of rows: the reader waits
+/// for a moment only. What was stored so far is counted and deleted.
+const TAKE_AWAY: &str = "
+    BEGIN;
+    ALTER TABLE segments RENAME TO taken;
+    CREATE TABLE segments (LIKE taken INCLUDING ALL);
+    COMMIT;
+    INSERT INTO counted SELECT batch_id, count(*), sum(row_no), sum(row_no::bigint * row_no) FROM taken GROUP BY batch_id;
+    DROP TABLE taken;";
+
+fn take_away(world: &World) {
+    world.connect().batch_execute(TAKE_AWAY).unwrap();
+}
+
+/// Millions of rows are counted, not recomputed: every batch that was sent is there, once and with all its rows
+/// (0 to customers - 1, as their number, sum and sum of squares say).
+fn complete(world: &World, sent: i64) -> (u64, [u64; 3]) {
+    let number = |query: &str| world.number(query).unwrap();
+    let rows = number("SELECT sum(rows) FROM counted");
+    let missing = sent - number("SELECT count(DISTINCT batch_key) FROM batches");
+    let doubled = number("SELECT count(*) - count(DISTINCT batch_key) FROM batches");
+    let wrong = number(
+        "SELECT count(*) FROM counted FULL JOIN batches ON id = batch_id
+         WHERE (rows, sum, squares) IS DISTINCT FROM (customers::bigint, customers::numeric * (customers - 1) / 2,
+             customers::numeric * (customers - 1) * (2 * customers - 1) / 6)",
+    );
+    let differences = [missing, doubled, wrong + number("SELECT count(*) FROM dead_letters")];
+    (rows as u64, differences.map(|n| n.unsigned_abs()))
+}
