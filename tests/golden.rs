@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use rfm_stream::reader::quintile::{CutError, Ties, cut, edges};
+use rfm_stream::reader::quintile::{CutError, Ties, cut};
 use rfm_stream::reader::score::scores;
 use rfm_stream::reader::segment::SegmentMap;
 use serde_json::Value;
@@ -26,9 +26,9 @@ fn codes_and_edges_of_every_column_equal_those_of_pandas() {
     for case in &cases {
         let name = &case["name"];
         let values = floats(&case["values"]);
-        let found = edges(&values).unwrap();
-        assert_eq!(bits(&found), bits(&floats(&case["edges"])), "edges of {name}");
-        let result = cut(&values, found, Ties::Reject);
+        let found = cut(&values).unwrap();
+        assert_eq!(bits(&found.edges), bits(&floats(&case["edges"])), "edges of {name}");
+        let result = found.under(Ties::Reject, &values);
         if case["error"].is_null() {
             assert_eq!(serde_json::json!(result.unwrap().codes), case["codes"], "codes of {name}");
         } else {
@@ -48,7 +48,7 @@ fn scores_and_segments_of_every_batch_equal_those_of_pandas() {
         let name = &case["name"];
         let ties: Ties = case["ties"].as_str().unwrap().parse().unwrap();
         let columns = ["recency", "frequency", "monetary"].map(|column| floats(&case[column]));
-        let cuts = columns.each_ref().map(|values| cut(values, edges(values).unwrap(), ties));
+        let cuts = columns.each_ref().map(|values| cut(values).unwrap().under(ties, values));
 
         let failed: Vec<&str> = ["recency", "frequency", "monetary"]
             .into_iter()

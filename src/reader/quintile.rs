@@ -3,12 +3,15 @@
 //! Owns the edges, the codes and what happens to tied edges. Does not own scores (a code becomes a
 //! score in `score`). Pure.
 //!
-//! The one idea: an edge needs the values at two ranks, not a sorted column (see `ranks`). **Every float
+//! The one idea: an edge needs the values at two ranks, not a sorted column, and the look at every value that finds
+//! these tells most of the codes, too (see `division`; short columns: `selection`). **Every float
 //! operation is a single f64 operation, in the order written**; a fused multiply-add or another order changes
 //! last bits, and with them codes.
 
-mod ranks;
+mod division;
+mod selection;
 
+use division::Division;
 use multiversion::multiversion;
 use std::fmt;
 use std::str::FromStr;
@@ -64,7 +67,7 @@ impl FromStr for Ties {
 }
 
 /// A column that was cut: one code 0..=4 per value, and the edges of the values.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cut {
     /// Which quintile each value lies in, in the order of the values.
     pub codes: Vec<u8>,
@@ -86,69 +89,80 @@ pub enum CutError {
     Tied,
 }
 
-/// Cuts a column of finite `values` into quintiles.
-///
-/// # Errors
-/// See [`CutError`]; [`CutError::Tied`] only under [`Ties::Reject`], and for a single value under
-/// [`Ties::Rank`].
-pub fn cut(values: &[f64], edges: Edges, ties: Ties) -> Result<Cut, CutError> {
-    let tied = edges.windows(2).any(|pair| pair[0] == pair[1]);
-    let codes = match ties {
-        Ties::Reject if tied => return Err(CutError::Tied),
-        Ties::Rank if tied => codes_by_rank(values)?,
-        Ties::Share | Ties::Rank | Ties::Reject => codes_by_value(values, &edges),
-    };
-    Ok(Cut { codes, edges })
-}
-
-/// The edges of finite `values`.
+/// Cuts a column of finite `values` into quintiles, as [`Ties::Share`] has it.
 ///
 /// # Errors
 /// [`CutError::Empty`] and [`CutError::Overflow`].
-pub fn edges(values: &[f64]) -> Result<Edges, CutError> {
-    let last = values.len().checked_sub(1).ok_or(CutError::Empty)?;
-    let positions = QUANTILES.map(|q| last as f64 * q);
-    let below = positions.map(|p| if p >= last as f64 { last } else { p.floor() as usize });
-    // An edge lies between the values at two neighbouring ranks; the last value is its own successor.
-    let ranks: [usize; 12] = std::array::from_fn(|i| (below[i / 2] + i % 2).min(last));
-    let at = values_at(ranks, values);
-    let mut edges = [0.0; 6];
-    for (i, edge) in edges.iter_mut().enumerate() {
-        let (a, b) = (at[2 * i], at[2 * i + 1]);
-        // `+ 0.0` turns -0.0 into 0.0, which is equal but prints otherwise.
-        *edge = interpolate(a, b, positions[i] - below[i] as f64)? + 0.0;
-    }
-    Ok(edges)
-}
-
-/// The values at the ranks that the edges need.
-fn values_at(ranks: [usize; 12], values: &[f64]) -> [f64; 12] {
+pub fn cut(values: &[f64]) -> Result<Cut, CutError> {
+    let places = Places::in_column_of(values.len()).ok_or(CutError::Empty)?;
     if values.is_sorted() {
-        return ranks.map(|rank| values[rank]);
+        let edges = places.edges(places.ranks.map(|rank| values[rank]))?;
+        return Ok(Cut { codes: codes_in_order(values, inner(edges)), edges });
     }
-    let (least, greatest) = extremes(values);
-    if (greatest - least).is_infinite() {
-        return ranks::at_ranks(values, ranks);
+    if let Some((division, at)) = places.found_by_division(values) {
+        let edges = places.edges(at)?;
+        return Ok(Cut { codes: division.codes(inner(edges)), edges });
     }
-    // No two values are too far apart, so that the second least has no say in an edge.
-    let [_, _, inner @ .., _, _] = ranks;
-    let [a, b, c, d, e, f, g, h] = ranks::at_ranks(values, inner);
-    [least, least, a, b, c, d, e, f, g, h, greatest, greatest]
+    let at = selection::at_ranks(values.iter().copied(), &places.ranks);
+    let edges = places.edges(std::array::from_fn(|i| at[i]))?;
+    Ok(Cut { codes: codes_by_value(values, inner(edges)), edges })
 }
 
-fn extremes(values: &[f64]) -> (f64, f64) {
-    // Eight at a time: one after the other, each comparison would wait for the last.
-    let (eights, rest) = values.as_chunks::<8>();
-    let (mut least, mut greatest) = ([f64::INFINITY; 8], [f64::NEG_INFINITY; 8]);
-    for eight in eights {
-        for (i, &x) in eight.iter().enumerate() {
-            least[i] = if x < least[i] { x } else { least[i] };
-            greatest[i] = if x > greatest[i] { x } else { greatest[i] };
+impl Cut {
+    /// What becomes of the cut of these `values` under a policy for tied edges.
+    ///
+    /// # Errors
+    /// [`CutError::Tied`] under [`Ties::Reject`], and for a single value under [`Ties::Rank`].
+    pub fn under(self, ties: Ties, values: &[f64]) -> Result<Self, CutError> {
+        let tied = self.edges.windows(2).any(|pair| pair[0] == pair[1]);
+        match ties {
+            Ties::Reject if tied => Err(CutError::Tied),
+            Ties::Rank if tied => Ok(Self { codes: codes_by_rank(values)?, ..self }),
+            Ties::Share | Ties::Rank | Ties::Reject => Ok(self),
         }
     }
-    let least = least.iter().chain(rest).copied().fold(f64::INFINITY, f64::min);
-    let greatest = greatest.iter().chain(rest).copied().fold(f64::NEG_INFINITY, f64::max);
-    (least, greatest)
+}
+
+/// Where the edges lie in a sorted column: each between the values at two neighbouring ranks.
+struct Places {
+    /// The two ranks of each edge; the last value is its own successor.
+    ranks: [usize; 12],
+    /// How far from the first of the two values to the second.
+    shares: [f64; 6],
+}
+
+impl Places {
+    fn in_column_of(length: usize) -> Option<Self> {
+        let last = length.checked_sub(1)?;
+        let positions = QUANTILES.map(|q| last as f64 * q);
+        let below = positions.map(|p| if p >= last as f64 { last } else { p.floor() as usize });
+        let ranks = std::array::from_fn(|i| (below[i / 2] + i % 2).min(last));
+        Some(Self { ranks, shares: std::array::from_fn(|i| positions[i] - below[i] as f64) })
+    }
+
+    /// The values at the ranks, if the column is worth dividing and has no two values that are too far apart (so that
+    /// the second least has no say in an edge).
+    fn found_by_division(&self, values: &[f64]) -> Option<(Division, [f64; 12])> {
+        let [_, _, inner @ .., _, _] = &self.ranks;
+        let division = Division::around(inner, values)?;
+        let (least, greatest) = division.extremes;
+        if (greatest - least).is_infinite() {
+            return None;
+        }
+        let at: [f64; 8] = division.at_ranks(inner)?.try_into().ok()?;
+        let [a, b, c, d, e, f, g, h] = at;
+        Some((division, [least, least, a, b, c, d, e, f, g, h, greatest, greatest]))
+    }
+
+    /// The edges, from the values at the ranks.
+    fn edges(&self, at: [f64; 12]) -> Result<Edges, CutError> {
+        let mut edges = [0.0; 6];
+        for (i, edge) in edges.iter_mut().enumerate() {
+            // `+ 0.0` turns -0.0 into 0.0, which is equal but prints otherwise.
+            *edge = interpolate(at[2 * i], at[2 * i + 1], self.shares[i])? + 0.0;
+        }
+        Ok(edges)
+    }
 }
 
 /// The point at `t` in 0.0..1.0 between `a` and `b`, as numpy's `lerp` computes it.
@@ -160,12 +174,26 @@ fn interpolate(a: f64, b: f64, t: f64) -> Result<f64, CutError> {
     Ok(if t >= 0.5 { b - d * (1.0 - t) } else { a + d * t })
 }
 
-/// How many of the four inner edges lie below each value: quintiles closed on the right.
+/// Those that part values.
+fn inner([_, edges @ .., _]: Edges) -> [f64; 4] {
+    edges
+}
+
+/// How many of the inner edges lie below each value: quintiles closed on the right.
 #[multiversion(targets("x86_64+avx2"))]
-fn codes_by_value(values: &[f64], edges: &Edges) -> Vec<u8> {
-    let [_, e1, e2, e3, e4, _] = *edges;
-    let code = |&x: &f64| u8::from(e1 < x) + u8::from(e2 < x) + u8::from(e3 < x) + u8::from(e4 < x);
+fn codes_by_value(values: &[f64], edges: [f64; 4]) -> Vec<u8> {
+    let code = |&x: &f64| edges.iter().map(|&edge| u8::from(edge < x)).sum();
     values.iter().map(code).collect()
+}
+
+/// The same of ascending values.
+fn codes_in_order(values: &[f64], edges: [f64; 4]) -> Vec<u8> {
+    let mut codes = Vec::with_capacity(values.len());
+    for (code, edge) in (0..).zip(edges) {
+        codes.resize(values.partition_point(|&x| x <= edge), code);
+    }
+    codes.resize(values.len(), 4);
+    codes
 }
 
 /// Codes of the ranks 1..=n that a stable sort gives; closed form of `qcut` over 1..=n.
@@ -187,7 +215,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn qcut(values: &[f64], ties: Ties) -> Result<Cut, CutError> {
-        cut(values, edges(values)?, ties)
+        cut(values)?.under(ties, values)
+    }
+
+    fn edges(values: &[f64]) -> Result<Edges, CutError> {
+        cut(values).map(|cut| cut.edges)
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use crate::message::{CustomerIds, Message, Metric, Problem, Reason, decode};
 use crate::reader::pairing::{Batch, DeadLetter};
-use crate::reader::quintile::{self, Cut, CutError, Edges, Ties};
+use crate::reader::quintile::{self, Cut, CutError, Ties};
 use crate::reader::segment::SegmentMap;
 use chrono::{DateTime, Utc};
 
@@ -92,7 +92,7 @@ fn examine(rules: &Rules, batch: &Batch) -> Result<Content, Problem> {
     let [r, f, m] = [recency?, frequency?, monetary?];
 
     let values = all_or_first([r.values, f.values, m.values])?;
-    let edges = all_edges(&values)?;
+    let cuts = all_cuts(&values)?;
     let customers = check_lengths(&values, [&r.customer_ids, &f.customer_ids, &m.customer_ids])?;
     if customers > rules.max_customers {
         let detail = format!("{customers} customers, more than --max-customers {}", rules.max_customers);
@@ -104,34 +104,28 @@ fn examine(rules: &Rules, batch: &Batch) -> Result<Content, Problem> {
     let as_of = as_of.map_or_else(|| earliest_timestamp(batch), Ok)?;
     let population = agreed([r.population, f.population, m.population], Reason::BadPopulation, "population")?;
 
-    let cut = |metric: Metric| cut_column(metric, &values[metric.index()], edges[metric.index()], rules.ties);
-    let cuts = [cut(Metric::Recency)?, cut(Metric::Frequency)?, cut(Metric::Monetary)?];
+    let [r, f, m] = cuts;
+    let settled = |metric: Metric, cut| settle_ties(metric, cut, &values[metric.index()], rules.ties);
+    let cuts = [settled(Metric::Recency, r)?, settled(Metric::Frequency, f)?, settled(Metric::Monetary, m)?];
     Ok(Content { values, cuts, customer_ids, as_of, population })
 }
 
-/// The three columns, or the first of their problems in the order of reasons.
-fn all_or_first(columns: [Result<Vec<f64>, Problem>; 3]) -> Result<[Vec<f64>; 3], Problem> {
+/// All three, or the first of their problems in the order of reasons.
+fn all_or_first<T: Default>(columns: [Result<T, Problem>; 3]) -> Result<[T; 3], Problem> {
     let mut problems = Vec::new();
     let columns = columns.map(|column| column.map_err(|problem| problems.push(problem)).unwrap_or_default());
     problems.into_iter().min_by_key(|problem| problem.reason).map_or(Ok(columns), Err)
 }
 
-/// The edges of the three columns.
-fn all_edges(columns: &[Vec<f64>; 3]) -> Result<[Edges; 3], Problem> {
-    let mut edges = [[0.0; 6]; 3];
-    let mut empty = None;
-    for (metric, column) in Metric::ALL.into_iter().zip(columns) {
-        match quintile::edges(column) {
-            Ok(e) => edges[metric.index()] = e,
-            // A difference that overflows in another column is the earlier reason.
-            Err(CutError::Empty) => empty = empty.or(Some(metric)),
-            Err(e) => return Err(Problem::new(Reason::NotFinite, format!("`{metric}` message: {e}"))),
-        }
-    }
-    match empty {
-        Some(metric) => Err(Problem::new(Reason::Empty, format!("`{metric}` message: no customers"))),
-        None => Ok(edges),
-    }
+/// The three columns cut, or the first of their problems in the order of reasons.
+fn all_cuts(columns: &[Vec<f64>; 3]) -> Result<[Cut; 3], Problem> {
+    let cut = |metric: Metric| {
+        quintile::cut(&columns[metric.index()]).map_err(|e| match e {
+            CutError::Empty => Problem::new(Reason::Empty, format!("`{metric}` message: no customers")),
+            _ => Problem::new(Reason::NotFinite, format!("`{metric}` message: {e}")),
+        })
+    };
+    all_or_first(Metric::ALL.map(cut))
 }
 
 /// How many customers there are, if all arrays agree on it.
@@ -187,8 +181,8 @@ fn earliest_timestamp(batch: &Batch) -> Result<DateTime<Utc>, Problem> {
     })
 }
 
-fn cut_column(metric: Metric, values: &[f64], edges: Edges, ties: Ties) -> Result<Cut, Problem> {
-    quintile::cut(values, edges, ties).map_err(|e| {
+fn settle_ties(metric: Metric, cut: Cut, values: &[f64], ties: Ties) -> Result<Cut, Problem> {
+    cut.under(ties, values).map_err(|e| {
         let detail = format!("`{metric}` message: {e} (--ties {ties})");
         Problem::new(Reason::TiedEdges, detail)
     })

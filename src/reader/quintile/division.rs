@@ -1,0 +1,344 @@
+//! A long column divided by brackets: the values at a few ranks, and the codes between them, from one look at every
+//! value. Pure.
+//!
+//! The one idea (Floyd and Rivest, "Expected time bounds for selection", 1975): a sample tells between which two values
+//! a rank lies, in about 99 of 100 columns. One look at every value marks it as below, inside or above such brackets, and
+//! keeps what lies inside; only that is looked at again. **The sample decides how fast it goes, never the answer**: if
+//! a rank lies in none of the brackets after all, somebody else has to find it (see `selection`).
+
+use super::{codes_by_value, selection};
+use multiversion::multiversion;
+
+/// Columns up to this length are not divided: brackets would hold half of them and more.
+const SMALL: usize = 6_000;
+/// As many as there are inner edges. Ranks that need more share the last one.
+const BRACKETS: usize = 4;
+/// What can be said of a value: in which bracket it lies (odd), or between which (even).
+const MARKS: usize = 2 * BRACKETS + 1;
+/// Values marked at a time: with their marks and a buffer 17 KiB, in the nearest cache.
+const BLOCK: usize = 1_024;
+
+/// A column that was looked at once.
+pub(super) struct Division {
+    brackets: [Bracket; BRACKETS],
+    /// The mark of every value: how many of the brackets' ends it has passed.
+    marks: Vec<u8>,
+    /// How many values have which mark.
+    counts: [usize; MARKS],
+    /// The values inside wide brackets, and where in the column they stand.
+    kept: Vec<f64>,
+    places: Vec<usize>,
+    /// The least and the greatest value.
+    pub(super) extremes: (f64, f64),
+}
+
+impl Division {
+    /// Divides a column around ascending `ranks`. `None` if that does not pay: the column is short, or more than half
+    /// of it would have to be looked at again (few different values might all be kept again and again).
+    pub(super) fn around(ranks: &[usize], column: &[f64]) -> Option<Self> {
+        if column.len() <= SMALL {
+            return None;
+        }
+        debug_assert!(ranks.is_sorted());
+        Self::by(brackets_around(ranks, column), column)
+    }
+
+    fn by(brackets: [Bracket; BRACKETS], column: &[f64]) -> Option<Self> {
+        let mut division = Self {
+            brackets,
+            marks: vec![0; column.len()],
+            counts: [0; MARKS],
+            kept: Vec::new(),
+            places: Vec::new(),
+            extremes: (f64::INFINITY, f64::NEG_INFINITY),
+        };
+        let keeping: [bool; MARKS] = std::array::from_fn(|mark| division.keeps(mark));
+        let mut found = [0; BLOCK];
+        for (i, block) in column.chunks(BLOCK).enumerate() {
+            let marks = &mut division.marks[i * BLOCK..][..block.len()];
+            let (least, greatest) = mark_block(block, &brackets, marks);
+            division.extremes = (division.extremes.0.min(least), division.extremes.1.max(greatest));
+            count_marks(marks, &mut division.counts);
+            let found = places_of(marks, &keeping, &mut found);
+            division.kept.extend(found.iter().map(|&place| block[usize::from(place)]));
+            division.places.extend(found.iter().map(|&place| i * BLOCK + usize::from(place)));
+            if division.kept.len() > column.len() / 2 {
+                return None;
+            }
+        }
+        Some(division)
+    }
+
+    /// Whether values of this mark have to be looked at again.
+    fn keeps(&self, mark: usize) -> bool {
+        mark % 2 == 1 && self.brackets[mark / 2].is_wide()
+    }
+
+    /// The values at ascending ranks, as if the column were sorted, if all of these lie in brackets. Which of 0.0 and
+    /// -0.0 stands first is left open.
+    pub(super) fn at_ranks(&self, ranks: &[usize]) -> Option<Vec<f64>> {
+        debug_assert!(ranks.is_sorted());
+        let (mut mark, mut below, mut kept_below) = (0, 0, 0);
+        let mut found = vec![0.0; ranks.len()];
+        let (mut places, mut kept_ranks) = (Vec::new(), Vec::new());
+        for (place, &rank) in ranks.iter().enumerate() {
+            while below + self.counts[mark] <= rank {
+                below += self.counts[mark];
+                kept_below += if self.keeps(mark) { self.counts[mark] } else { 0 };
+                mark += 1;
+            }
+            if self.keeps(mark) {
+                places.push(place);
+                kept_ranks.push(rank - below + kept_below);
+            } else if mark % 2 == 1 {
+                found[place] = self.brackets[mark / 2].least;
+            } else {
+                return None;
+            }
+        }
+        let again = Self::around(&kept_ranks, &self.kept).and_then(|kept| kept.at_ranks(&kept_ranks));
+        let values = again.unwrap_or_else(|| selection::at_ranks(self.kept.iter().copied(), &kept_ranks));
+        places.into_iter().zip(values).for_each(|(place, value)| found[place] = value);
+        Some(found)
+    }
+
+    /// How many of the `edges` lie below each value. Each edge lies between the values at two neighbouring ranks that
+    /// [`Self::at_ranks`] found, or is one of them; so it divides none of the gaps between the brackets.
+    pub(super) fn codes(self, edges: [f64; 4]) -> Vec<u8> {
+        let codes_of: [usize; MARKS] = std::array::from_fn(|mark| {
+            if mark % 2 == 1 && !self.keeps(mark) {
+                edges.iter().filter(|&&edge| edge < self.brackets[mark / 2].least).count()
+            } else if mark < 2 {
+                0
+            } else {
+                // A gap. A wide bracket gets the code of the gap below it until its values are looked at.
+                edges.iter().filter(|&&edge| edge <= self.brackets[mark / 2 - 1].greatest).count()
+            }
+        });
+        debug_assert!(codes_of.is_sorted());
+        // The first mark that has passed one, two … edges.
+        let first = std::array::from_fn(|i| codes_of.partition_point(|&code| code <= i) as u8);
+        let Self { mut marks, kept, places, .. } = self;
+        marks_to_codes(&mut marks, first);
+        let mut codes = marks;
+        for (place, code) in places.into_iter().zip(codes_by_value(&kept, edges)) {
+            codes[place] = code;
+        }
+        codes
+    }
+}
+
+/// From the `least` to the `greatest` value that may stand at a rank.
+#[derive(Clone, Copy)]
+struct Bracket {
+    least: f64,
+    greatest: f64,
+}
+
+impl Bracket {
+    /// No value lies in it.
+    const NONE: Self = Self { least: f64::INFINITY, greatest: f64::INFINITY };
+
+    /// Its values are not all equal.
+    fn is_wide(self) -> bool {
+        self.least < self.greatest
+    }
+}
+
+/// Ascending brackets without a common value, in which the ranks probably lie.
+fn brackets_around(ranks: &[usize], column: &[f64]) -> [Bracket; BRACKETS] {
+    let (n, size) = (column.len(), sample_size(column.len()));
+    let ends = ranks.iter().map(|&rank| {
+        let share = rank as f64 / n as f64;
+        // Three standard deviations of how many of the sample lie below the rank.
+        let margin = 1.0 + 3.0 * (size as f64 * share * (1.0 - share)).sqrt();
+        let middle = share * (size - 1) as f64;
+        (middle - margin, middle + margin)
+    });
+    let inside = |end: f64| (0.0..size as f64).contains(&end).then_some(end as usize);
+    let wanted: Vec<usize> = ends.clone().flat_map(|(from, to)| [from, to]).filter_map(inside).collect();
+    let sample = (0..size).map(|i| column[sampled(i, n)]);
+    let mut found = selection::at_ranks(sample, &wanted).into_iter();
+
+    let mut brackets = [Bracket::NONE; BRACKETS];
+    let mut used = 0;
+    for (from, to) in ends {
+        let mut at = |end| inside(end).and_then(|_| found.next());
+        let (least, greatest) = (at(from).unwrap_or(f64::NEG_INFINITY), at(to).unwrap_or(f64::INFINITY));
+        if used == BRACKETS || used > 0 && least <= brackets[used - 1].greatest {
+            brackets[used - 1].greatest = greatest;
+        } else {
+            brackets[used] = Bracket { least, greatest };
+            used += 1;
+        }
+    }
+    brackets
+}
+
+/// The larger the sample, the narrower the brackets; at n^(2/3) both cost about the same.
+fn sample_size(n: usize) -> usize {
+    (1.5 * (n as f64).powf(2.0 / 3.0)) as usize
+}
+
+/// Which of `n` values the sample takes: steps of the golden section, which spread evenly and meet few periods.
+fn sampled(i: usize, n: usize) -> usize {
+    ((u128::from((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)) * n as u128) >> 64) as usize
+}
+
+/// Marks the values; the least and the greatest of them.
+#[multiversion(targets("x86_64+avx2"))]
+fn mark_block(block: &[f64], brackets: &[Bracket; BRACKETS], marks: &mut [u8]) -> (f64, f64) {
+    for (mark, &x) in marks.iter_mut().zip(block) {
+        *mark = brackets.iter().map(|b| u8::from(b.least <= x) + u8::from(b.greatest < x)).sum();
+    }
+    // Eight at a time: one after the other, each comparison would wait for the last.
+    let (eights, rest) = block.as_chunks::<8>();
+    let (mut least, mut greatest) = ([f64::INFINITY; 8], [f64::NEG_INFINITY; 8]);
+    for eight in eights {
+        for (i, &x) in eight.iter().enumerate() {
+            least[i] = if x < least[i] { x } else { least[i] };
+            greatest[i] = if x > greatest[i] { x } else { greatest[i] };
+        }
+    }
+    let least = least.iter().chain(rest).copied().fold(f64::INFINITY, f64::min);
+    let greatest = greatest.iter().chain(rest).copied().fold(f64::NEG_INFINITY, f64::max);
+    (least, greatest)
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn count_marks(marks: &[u8], counts: &mut [usize; MARKS]) {
+    // So few at a time that a byte can count them.
+    for marks in marks.chunks(128) {
+        for (wanted, count) in (0u8..).zip(&mut *counts) {
+            *count += usize::from(marks.iter().map(|&mark| u8::from(mark == wanted)).sum::<u8>());
+        }
+    }
+}
+
+/// Where the marks stand that are to be kept.
+fn places_of<'a>(marks: &[u8], keeping: &[bool; MARKS], found: &'a mut [u16; BLOCK]) -> &'a [u16] {
+    let mut length = 0;
+    if keeping.contains(&true) {
+        // Every place is written, and written over unless it is kept: a processor cannot guess which.
+        for (place, &mark) in (0u16..).zip(marks) {
+            found[length] = place;
+            length += usize::from(keeping[usize::from(mark)]);
+        }
+    }
+    &found[..length]
+}
+
+/// A code is how many of the `first` marks of codes 1 to 4 a mark has reached.
+#[multiversion(targets("x86_64+avx2"))]
+fn marks_to_codes(marks: &mut [u8], first: [u8; 4]) {
+    for mark in marks {
+        *mark = first.iter().map(|&first| u8::from(first <= *mark)).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::seq::SliceRandom;
+
+    const RANKS: [usize; 4] = [1_999, 2_000, 6_000, 6_001];
+
+    /// 0.0, 1.0, 2.0 … in some order.
+    fn shuffled(n: u32) -> Vec<f64> {
+        let mut column: Vec<f64> = (0..n).map(f64::from).collect();
+        column.shuffle(&mut rand_chacha::ChaCha8Rng::seed_from_u64(1));
+        column
+    }
+
+    /// What a division finds is right; whether there is one.
+    fn check(column: &[f64], ranks: &[usize], edges: [f64; 4]) -> bool {
+        let mut sorted = column.to_vec();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let Some(division) = Division::around(ranks, column) else { return false };
+        assert_eq!(division.extremes, (sorted[0], sorted[sorted.len() - 1]));
+        let Some(found) = division.at_ranks(ranks) else { return false };
+        assert_eq!(found, ranks.iter().map(|&rank| sorted[rank]).collect::<Vec<_>>(), "{ranks:?}");
+        assert_eq!(division.codes(edges), codes_by_value(column, edges));
+        true
+    }
+
+    #[test]
+    fn columns_that_crowd_spread_or_collapse_are_divided() {
+        let long = |value: fn(usize) -> f64| (0..10_000).map(value).collect::<Vec<f64>>();
+        let columns = [
+            long(|_| 7.0),
+            long(|i| (i % 2) as f64),
+            long(|i| if i == 0 { 1e300 } else { i as f64 }),
+            long(|i| if i < 3 { f64::MAX } else { -f64::MAX }),
+            long(|i| f64::from_bits(1 + (i % 9) as u64)),
+            long(|i| 2f64.powi(-((i % 1_000) as i32))),
+            long(|i| if i % 2 == 0 { 0.0 } else { -0.0 }),
+            long(|i| 1.0 + i as f64 * f64::EPSILON),
+            shuffled(10_000),
+        ];
+        for column in columns {
+            let mut sorted = column.clone();
+            sorted.sort_unstable_by(f64::total_cmp);
+            for ranks in [[0, 0, 1, 1], [1_999, 2_000, 2_001, 2_002], [4_999, 5_000, 9_998, 9_999]] {
+                check(&column, &ranks, ranks.map(|rank| sorted[rank]));
+            }
+            // Apart from each other, more than there are brackets.
+            let ranks: [usize; 12] = std::array::from_fn(|i| i * 900);
+            check(&column, &ranks, [0, 4, 7, 11].map(|i| sorted[ranks[i]]));
+        }
+    }
+
+    #[test]
+    fn brackets_hold_the_ranks_and_little_else() {
+        let column = shuffled(100_000);
+        let ranks = [20_000, 20_001, 40_000, 40_001, 60_000, 60_001, 80_000, 80_001];
+        let division = Division::around(&ranks, &column).unwrap();
+        assert!(division.kept.len() < column.len() / 4, "{} kept", division.kept.len());
+        assert!(check(&column, &ranks, [20_000.2, 40_000.0, 60_001.0, 80_000.5]));
+    }
+
+    #[test]
+    fn a_rank_outside_the_brackets_is_noticed() {
+        let column = shuffled(5_000);
+        let mut brackets = [Bracket::NONE; BRACKETS];
+        brackets[0] = Bracket { least: 1_000.0, greatest: 1_100.0 };
+        brackets[1] = Bracket { least: 3_000.0, greatest: 3_000.0 };
+        let division = Division::by(brackets, &column).unwrap();
+        let inside = |rank| division.at_ranks(&[rank]).map(|found| found[0]);
+        let found = [999, 1_000, 1_100, 1_101, 2_999, 3_000, 3_001, 4_999].map(inside);
+        assert_eq!(found, [None, Some(1_000.0), Some(1_100.0), None, None, Some(3_000.0), None, None]);
+        let edges = [1_000.0, 1_050.5, 1_100.0, 3_000.0];
+        assert_eq!(division.codes(edges), codes_by_value(&column, edges));
+    }
+
+    #[test]
+    fn a_sample_that_misleads_is_noticed() {
+        // All that the sample sees is large, and nothing else.
+        let n = 10_000;
+        let mut column = vec![0.0; n];
+        (0..sample_size(n)).for_each(|i| column[sampled(i, n)] = 1.0 + i as f64);
+        assert!(!check(&column, &RANKS, [0.0; 4]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn ranks_and_codes_are_those_of_the_sorted_column(
+            column in prop_oneof![
+                prop::collection::vec(-1e3..1e3f64, 6_001..12_000),
+                prop::collection::vec((0..40u32).prop_map(f64::from), 6_001..12_000),
+                prop::collection::vec(any::<f64>().prop_filter("finite", |x| x.is_finite()), 6_001..12_000),
+                prop::collection::vec((-300.0..300.0f64).prop_map(|e| 10f64.powf(e)), 6_001..12_000),
+            ],
+            ranks in any::<[prop::sample::Index; 4]>(),
+        ) {
+            let mut ranks = ranks.map(|rank| rank.index(column.len()));
+            ranks.sort_unstable();
+            let mut sorted = column.clone();
+            sorted.sort_unstable_by(f64::total_cmp);
+            check(&column, &ranks, ranks.map(|rank| sorted[rank]));
+        }
+    }
+}

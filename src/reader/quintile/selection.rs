@@ -1,0 +1,57 @@
+//! Order statistics by selection: the values at a few ranks, found without sorting all. Pure.
+
+/// The values at `ranks` (0-based, below the length) of finite values, as if these were sorted.
+/// Which of 0.0 and -0.0 stands first is left open.
+pub(super) fn at_ranks(column: impl Iterator<Item = f64>, ranks: &[usize]) -> Vec<f64> {
+    let mut keys: Vec<i64> = column.map(key).collect();
+    let mut ascending = ranks.to_vec();
+    ascending.sort_unstable();
+    settle(&mut keys, 0, &ascending);
+    ranks.iter().map(|&rank| value(keys[rank])).collect()
+}
+
+/// Moves the keys of these ascending ranks to where sorting would move them; `keys` begin with rank `first`.
+fn settle(keys: &mut [i64], first: usize, ranks: &[usize]) {
+    let Some(&rank) = ranks.get(ranks.len() / 2) else { return };
+    let (below, _, above) = keys.select_nth_unstable(rank - first);
+    settle(below, first, &ranks[..ranks.partition_point(|&other| other < rank)]);
+    settle(above, rank + 1, &ranks[ranks.partition_point(|&other| other <= rank)..]);
+}
+
+/// An integer in the same order as `f64::total_cmp`.
+fn key(x: f64) -> i64 {
+    turned(x.to_bits() as i64)
+}
+
+fn value(key: i64) -> f64 {
+    f64::from_bits(turned(key) as u64)
+}
+
+/// Below zero, all bits but the sign are turned over; twice is not at all.
+fn turned(bits: i64) -> i64 {
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ranks_are_those_of_the_sorted_column(
+            column in prop_oneof![
+                prop::collection::vec(any::<f64>().prop_filter("finite", |x| x.is_finite()), 1..200),
+                prop::collection::vec((-3..4i8).prop_map(f64::from), 1..200),
+            ],
+            ranks in prop::collection::vec(any::<prop::sample::Index>(), 0..13),
+        ) {
+            let ranks: Vec<usize> = ranks.iter().map(|rank| rank.index(column.len())).collect();
+            let mut sorted = column.clone();
+            sorted.sort_unstable_by(f64::total_cmp);
+            let wanted: Vec<u64> = ranks.iter().map(|&rank| sorted[rank].to_bits()).collect();
+            let found = at_ranks(column.into_iter(), &ranks);
+            prop_assert_eq!(found.into_iter().map(f64::to_bits).collect::<Vec<_>>(), wanted);
+        }
+    }
+}
