@@ -20,11 +20,12 @@
 //! | `reader::store` | the only place with queries: taking partitions, the exactly-once commit |
 //! | [`config`] | flags and environment |
 //! | [`failpoint`] | where crash tests make a program die; empty in every other build |
-//! | [`failure`], [`telemetry`], [`shutdown`], [`backoff`] | the last word, log lines, stopping, waiting |
+//! | [`failure`], [`telemetry`], [`shutdown`], [`backoff`], [`allocator`] | the last word, log lines, stopping, waiting, giving memory back |
 //!
 //! Reading order: [`message`], [`reader::pairing`], `reader/store.rs` (what exactly-once rests on), then
 //! `reader/session.rs` (the loop). ARCHITECTURE.md tells the same with walkthroughs.
 
+pub mod allocator;
 pub mod backoff;
 pub mod config;
 pub mod failpoint;

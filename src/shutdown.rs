@@ -3,6 +3,7 @@
 //! The one idea: whoever works gets a [`Shutdown`] as a parameter and looks at it; only a binary ties
 //! it to signals, so a test stops a daemon by calling [`Shutdown::request`].
 
+use crate::allocator;
 use crate::failure::Failure;
 use crate::telemetry;
 use std::future::Future;
@@ -52,6 +53,7 @@ impl Shutdown {
 /// Runs a daemon on one thread (its blocking work has threads of its own) and makes its end an exit code.
 /// Threads that still hang on a connection are left behind.
 pub fn run_to_exit<F: Future<Output = Result<(), Failure>>>(daemon: impl FnOnce() -> F) -> ExitCode {
+    allocator::settle();
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return telemetry::report(&Failure::at_work(error, None)),
