@@ -314,8 +314,13 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn the_edges_of_long_columns_are_those_of_the_reference(values in long_columns()) {
-            prop_assert_eq!(bits(edges(&values)), bits(edges_by_sorting(&values)));
+        fn long_columns_are_cut_as_the_reference_cuts_them(values in long_columns()) {
+            let (found, wanted) = (qcut(&values, Ties::Share), edges_by_sorting(&values));
+            prop_assert_eq!(bits(found.clone().map(|cut| cut.edges)), bits(wanted));
+            if let Ok(Cut { codes, edges }) = found {
+                let code = |x: &f64| edges[1..5].iter().filter(|&edge| edge < x).count() as u8;
+                prop_assert_eq!(codes, values.iter().map(code).collect::<Vec<_>>());
+            }
         }
     }
 
