@@ -9,6 +9,8 @@ use std::fs;
 use std::time::Duration;
 
 fn main() -> anyhow::Result<()> {
+    // As the reader does.
+    rfm_stream::allocator::configure();
     check_bits()?;
     let mut criterion = Criterion::default()
         .sample_size(10)

@@ -5,26 +5,39 @@
 //! what a reader held was free, and it still grew. **Large blocks come from the system and go back to it.** Other C
 //! libraries are left as they are.
 
-#![expect(unsafe_code, reason = "the C library's settings have no safe call")]
-
-/// Blocks of this size and more are mapped, and unmapped when they are freed (glibc's own first choice, which it gives up
-/// as soon as such a block is freed).
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const LARGE: i32 = 128 * 1024;
-/// So much free memory at the end of a pool goes back, too.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const FREE: i32 = 1024 * 1024;
-/// Pools for what is smaller. Two, as few threads allocate at the same time.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const POOLS: i32 = 2;
-
-/// Settles it; before any other thread is started.
-pub fn settle() {
+/// Configures it, before any other thread is started. What the environment says about it (`MALLOC_ARENA_MAX` and its
+/// like) does not count.
+pub fn configure() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    for (parameter, value) in
-        [(libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, FREE), (libc::M_ARENA_MAX, POOLS)]
-    {
-        // SAFETY: takes and gives plain numbers. A setting that is refused leaves things as they were.
-        unsafe { libc::mallopt(parameter, value) };
+    glibc::configure();
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod glibc {
+    #![expect(unsafe_code, reason = "the C library's settings have no safe call")]
+
+    /// Parameters and values.
+    const SETTINGS: [(i32, i32); 3] = [
+        // Bytes. Blocks of this size and more are mapped, and unmapped when they are freed. It is glibc's own first
+        // choice, which it gives up as soon as such a block is freed.
+        (libc::M_MMAP_THRESHOLD, 128 * 1024),
+        // Bytes. So much free memory at the end of a pool goes back, too.
+        (libc::M_TRIM_THRESHOLD, 1024 * 1024),
+        // Pools for what is smaller. Two, as few threads allocate at the same time.
+        (libc::M_ARENA_MAX, 2),
+    ];
+
+    /// Whether all settings were taken. One that is refused leaves things as they were.
+    pub(super) fn configure() -> bool {
+        // SAFETY: takes and gives plain numbers.
+        SETTINGS.into_iter().all(|(parameter, value)| unsafe { libc::mallopt(parameter, value) == 1 })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        #[test]
+        fn the_settings_are_taken() {
+            assert!(super::configure());
+        }
     }
 }

@@ -53,7 +53,7 @@ impl Shutdown {
 /// Runs a daemon on one thread (its blocking work has threads of its own) and makes its end an exit code.
 /// Threads that still hang on a connection are left behind.
 pub fn run_to_exit<F: Future<Output = Result<(), Failure>>>(daemon: impl FnOnce() -> F) -> ExitCode {
-    allocator::settle();
+    allocator::configure();
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return telemetry::report(&Failure::at_work(error, None)),

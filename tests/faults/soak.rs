@@ -107,8 +107,10 @@ fn steadiness(samples: &[Sample]) -> String {
     said
 }
 
-/// What a batch had when its rows were taken away: how many, and the sums of their numbers and of the squares.
-const COUNTED: &str = "CREATE TABLE counted (batch_id bigint, rows bigint, sum numeric, squares numeric)";
+/// What a batch had when its rows were taken away: how many, and the sums of their numbers and of the squares. A batch
+/// whose rows are taken away twice ends the soak.
+const COUNTED: &str =
+    "CREATE TABLE counted (batch_id bigint PRIMARY KEY, rows bigint, sum numeric, squares numeric)";
 
 /// Another table takes the place of `segments`, as somebody would do it who keeps a month of rows: the reader waits
 /// for a moment only. What was stored so far is counted and deleted.
@@ -125,7 +127,7 @@ fn take_away(world: &World) {
 }
 
 /// Millions of rows are counted, not recomputed: every batch that was sent is there, once and with all its rows
-/// (0 to customers - 1, as their number, sum and sum of squares say).
+/// (0 to customers - 1, as far as their number, sum and sum of squares tell).
 fn complete(world: &World, sent: i64) -> (u64, [u64; 3]) {
     let number = |query: &str| world.number(query).unwrap();
     let rows = number("SELECT sum(rows) FROM counted");

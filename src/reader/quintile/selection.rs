@@ -6,16 +6,16 @@ pub(super) fn at_ranks(column: impl Iterator<Item = f64>, ranks: &[usize]) -> Ve
     let mut keys: Vec<i64> = column.map(key).collect();
     let mut ascending = ranks.to_vec();
     ascending.sort_unstable();
-    settle(&mut keys, 0, &ascending);
+    place(&mut keys, 0, &ascending);
     ranks.iter().map(|&rank| value(keys[rank])).collect()
 }
 
 /// Moves the keys of these ascending ranks to where sorting would move them; `keys` begin with rank `first`.
-fn settle(keys: &mut [i64], first: usize, ranks: &[usize]) {
+fn place(keys: &mut [i64], first: usize, ranks: &[usize]) {
     let Some(&rank) = ranks.get(ranks.len() / 2) else { return };
     let (below, _, above) = keys.select_nth_unstable(rank - first);
-    settle(below, first, &ranks[..ranks.partition_point(|&other| other < rank)]);
-    settle(above, rank + 1, &ranks[ranks.partition_point(|&other| other <= rank)..]);
+    place(below, first, &ranks[..ranks.partition_point(|&other| other < rank)]);
+    place(above, rank + 1, &ranks[ranks.partition_point(|&other| other <= rank)..]);
 }
 
 /// An integer in the same order as `f64::total_cmp`.
