@@ -161,5 +161,5 @@ def show_others(medians: dict[tuple[str, str], float], instructions: dict[str, i
         ]
         what = {"json": f"JSON, {name}", "score": "score a batch: decode, check, cut", "rows": "rows for COPY"}[group]
         rows.append([what, number(size), *each, inexact.get(name, "")])
-    head = [f"{number(BODY)} customers", "bytes", "MB/s", "ns per number", "instructions per number", "inexact values"]
+    head = [f"{number(BODY)} customers", "bytes", "MB/s", "ns per number or customer", "instructions", "inexact values"]
     return table(head, rows)
