@@ -143,13 +143,13 @@ impl Places {
     /// The values at the ranks, if the column is worth dividing and has no two values that are too far apart (so that
     /// the second least has no say in an edge).
     fn found_by_division(&self, values: &[f64]) -> Option<(Division, [f64; 12])> {
-        let [_, _, inner @ .., _, _] = &self.ranks;
-        let division = Division::around(inner, values)?;
+        let [_, _, ranks @ .., _, _] = &self.ranks;
+        let division = Division::around(ranks, values)?;
         let (least, greatest) = division.extremes;
         if (greatest - least).is_infinite() {
             return None;
         }
-        let at: [f64; 8] = division.at_ranks(inner)?.try_into().ok()?;
+        let at: [f64; 8] = division.at_ranks(ranks)?.try_into().ok()?;
         let [a, b, c, d, e, f, g, h] = at;
         Some((division, [least, least, a, b, c, d, e, f, g, h, greatest, greatest]))
     }

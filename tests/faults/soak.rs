@@ -90,7 +90,7 @@ fn steadiness(samples: &[Sample]) -> String {
     let slope = (after - before) / (late.len() as f64 / 60.0);
     let descriptors = range(steady.iter().map(|sample| sample.descriptors));
     let threads = range(steady.iter().map(|sample| sample.threads));
-    let (_, cpu) = (samples[0].cpu, samples[samples.len() - 1].cpu - samples[0].cpu);
+    let cpu = samples[samples.len() - 1].cpu - samples[0].cpu;
     let said = format!(
         "memory {before:.1} MiB, then {after:.1} MiB ({slope:+.2} MiB/min); descriptors {}..{}, threads {}..{}; {:.0} % of a core",
         descriptors.0,
