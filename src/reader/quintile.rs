@@ -8,9 +8,11 @@
 //! operation is a single f64 operation, in the order written**; a fused multiply-add or another order changes
 //! last bits, and with them codes.
 
+mod blocks;
 mod division;
 mod selection;
 
+use blocks::{ask_for, blocks};
 use division::Division;
 use multiversion::multiversion;
 use std::fmt;
@@ -95,7 +97,7 @@ pub enum CutError {
 /// [`CutError::Empty`] and [`CutError::Overflow`].
 pub fn cut(values: &[f64]) -> Result<Cut, CutError> {
     let places = Places::in_column_of(values.len()).ok_or(CutError::Empty)?;
-    if values.is_sorted() {
+    if ascend(values) {
         let edges = places.edges(places.ranks.map(|rank| values[rank]))?;
         return Ok(Cut { codes: codes_in_order(values, inner(edges)), edges });
     }
@@ -172,6 +174,24 @@ fn interpolate(a: f64, b: f64, t: f64) -> Result<f64, CutError> {
         return Err(CutError::Overflow);
     }
     Ok(if t >= 0.5 { b - d * (1.0 - t) } else { a + d * t })
+}
+
+/// Whether no value is less than the one before it.
+fn ascend(values: &[f64]) -> bool {
+    let mut last = f64::NEG_INFINITY;
+    blocks(values).all(|(block, next)| {
+        ask_for(next);
+        let [first, .., end] = *block else { return block.iter().all(|&only| last <= only) };
+        let ascends = last <= first && block_ascends(block);
+        last = end;
+        ascends
+    })
+}
+
+/// The same of at least one value, all of which are looked at.
+#[multiversion(targets("x86_64+avx2"))]
+fn block_ascends(block: &[f64]) -> bool {
+    block.iter().zip(&block[1..]).map(|(a, b)| u64::from(a > b)).sum::<u64>() == 0
 }
 
 /// Those that part values.
@@ -332,6 +352,20 @@ mod tests {
             }
             (found, wanted) => found.err() == wanted.err(),
         })
+    }
+
+    #[test]
+    fn one_value_out_of_order_is_noticed_wherever_it_stands() {
+        for length in [1, 2, 511, 512, 513, 1_024, 1_500] {
+            let column: Vec<f64> = (0..length).map(|i| f64::from(i / 3)).collect();
+            assert!(ascend(&column), "{length}");
+            for place in 1..column.len() {
+                let mut column = column.clone();
+                column[place - 1] = column[place] + 0.5;
+                assert!(!ascend(&column), "{length}, {place}");
+            }
+        }
+        assert!(ascend(&[-0.0, 0.0, -0.0]));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! keeps what lies inside; only that is looked at again. **The sample decides how fast it goes, never the answer**: if
 //! a rank lies in none of the brackets after all, somebody else has to find it (see `selection`).
 
+use super::blocks::{BLOCK, ask_for, blocks};
 use super::{codes_by_value, selection};
 use multiversion::multiversion;
 
@@ -15,8 +16,8 @@ const SMALL: usize = 10_000;
 const BRACKETS: usize = 4;
 /// What can be said of a value: in which bracket it lies (odd), or between which (even).
 const MARKS: usize = 2 * BRACKETS + 1;
-/// Values marked at a time: with what is noted of them 19 KiB, in the nearest cache.
-const BLOCK: usize = 1_024;
+/// No value has it.
+const NO_MARK: u8 = u8::MAX;
 
 /// A column that was looked at once.
 pub(super) struct Division {
@@ -27,7 +28,7 @@ pub(super) struct Division {
     counts: [usize; MARKS],
     /// The values inside wide brackets, and where in the column they stand.
     kept: Vec<f64>,
-    places: Vec<usize>,
+    places: Vec<u32>,
     /// The least and the greatest value.
     pub(super) extremes: (f64, f64),
 }
@@ -36,7 +37,7 @@ impl Division {
     /// Divides a column around ascending `ranks`. `None` if that does not pay: the column is short, or more than half
     /// of it would have to be looked at again (few different values might all be kept again and again).
     pub(super) fn around(ranks: &[usize], column: &[f64]) -> Option<Self> {
-        if column.len() <= SMALL {
+        if column.len() <= SMALL || u32::try_from(column.len()).is_err() {
             return None;
         }
         debug_assert!(ranks.is_sorted());
@@ -44,24 +45,33 @@ impl Division {
     }
 
     fn by(brackets: [Bracket; BRACKETS], column: &[f64]) -> Option<Self> {
+        // What is not written of the two is no memory yet.
+        let most = column.len() / 2 + BLOCK;
         let mut division = Self {
             brackets,
             marks: vec![0; column.len()],
             counts: [0; MARKS],
-            kept: Vec::new(),
-            places: Vec::new(),
+            kept: Vec::with_capacity(most),
+            places: Vec::with_capacity(most),
             extremes: (f64::INFINITY, f64::NEG_INFINITY),
         };
-        let keeping: [bool; MARKS] = std::array::from_fn(|mark| division.keeps(mark));
+        let keeping = std::array::from_fn(|i| if brackets[i].is_wide() { 2 * i as u8 + 1 } else { NO_MARK });
         let mut found = [0; BLOCK];
-        for (i, block) in column.chunks(BLOCK).enumerate() {
-            let marks = &mut division.marks[i * BLOCK..][..block.len()];
+        let firsts = (0u32..).step_by(BLOCK).zip(division.marks.chunks_mut(BLOCK));
+        for ((first, marks), (block, next)) in firsts.zip(blocks(column)) {
+            // A quarter of the next block at a time: only so much can be on its way.
+            let mut quarters = next.chunks(BLOCK / 4);
+            let mut ask = || ask_for(quarters.next().unwrap_or_default());
+            ask();
             mark_block(block, &brackets, marks);
+            ask();
             division.extremes = extremes(block, division.extremes);
+            ask();
             count_marks(marks, &mut division.counts);
-            let found = places_of(marks, &keeping, &mut found);
+            ask();
+            let found = places_of(marks, keeping, &mut found);
             division.kept.extend(found.iter().map(|&place| block[usize::from(place)]));
-            division.places.extend(found.iter().map(|&place| i * BLOCK + usize::from(place)));
+            division.places.extend(found.iter().map(|&place| first + u32::from(place)));
             if division.kept.len() > column.len() / 2 {
                 return None;
             }
@@ -125,7 +135,7 @@ impl Division {
         marks_to_codes(&mut marks, first);
         let mut codes = marks;
         for (place, code) in places.into_iter().zip(codes_by_value(&kept, edges)) {
-            codes[place] = code;
+            codes[place as usize] = code;
         }
         codes
     }
@@ -237,22 +247,39 @@ fn count_marks(marks: &[u8], counts: &mut [usize; MARKS]) {
     }
 }
 
-/// Where the marks stand that are to be kept.
-fn places_of<'a>(marks: &[u8], keeping: &[bool; MARKS], found: &'a mut [u16; BLOCK]) -> &'a [u16] {
+/// Where these marks stand.
+fn places_of<'a>(marks: &[u8], wanted: [u8; BRACKETS], found: &'a mut [u16; BLOCK]) -> &'a [u16] {
+    let mut is_wanted = [0; BLOCK];
+    compare(marks, wanted, &mut is_wanted);
     let mut length = 0;
-    if keeping.contains(&true) {
-        for (first, marks) in (0..).step_by(8).zip(marks.chunks(8)) {
-            if marks.iter().fold(0, |any, mark| any | mark) % 2 == 0 {
-                continue;
-            }
-            // Every place is written, and written over unless it is kept: a processor cannot guess which.
-            for (place, &mark) in (first..).zip(marks) {
-                found[length] = place;
-                length += usize::from(keeping[usize::from(mark)]);
-            }
+    for (first, ones) in (0..).step_by(64).zip(is_wanted.as_chunks().0) {
+        let mut bits = bits_of(ones);
+        // A turn per place: a processor guesses wrong once in 64 values.
+        while bits != 0 {
+            found[length] = first + bits.trailing_zeros() as u16;
+            length += 1;
+            bits &= bits - 1;
         }
     }
     &found[..length]
+}
+
+/// One for every mark that is one of the wanted, zero for every other.
+#[multiversion(targets("x86_64+avx2"))]
+fn compare(marks: &[u8], wanted: [u8; BRACKETS], is_wanted: &mut [u8]) {
+    for (is_wanted, mark) in is_wanted.iter_mut().zip(marks) {
+        *is_wanted = wanted.iter().map(|wanted| u8::from(wanted == mark)).sum();
+    }
+}
+
+/// Zeros and ones as bits, the first of them lowest.
+fn bits_of(ones: &[u8; 64]) -> u64 {
+    let mut bits = 0;
+    for (i, &eight) in ones.as_chunks::<8>().0.iter().enumerate() {
+        // The highest byte of the product has the lowest bits of the eight bytes, in their order.
+        bits |= u64::from_le_bytes(eight).wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * i);
+    }
+    bits
 }
 
 /// A code is how many of the `first` marks of codes 1 to 4 a mark has reached.
@@ -329,6 +356,17 @@ mod tests {
         }
         let nine_values = long(|i| f64::from_bits(1 + (i % 9) as u64));
         assert!(!is_divided(&nine_values, RANKS[0]), "brackets hold more than half");
+    }
+
+    #[test]
+    fn places_are_those_of_the_marks_wanted() {
+        for length in [0, 1, 63, 64, 65, BLOCK - 1, BLOCK] {
+            let marks: Vec<u8> = (0..length).map(|i| (i * i % 11) as u8).collect();
+            let wanted = [1, NO_MARK, 9, 4];
+            let expected: Vec<u16> =
+                (0u16..).zip(&marks).filter(|(_, mark)| wanted.contains(mark)).map(|(i, _)| i).collect();
+            assert_eq!(places_of(&marks, wanted, &mut [0; BLOCK]), expected, "{length}");
+        }
     }
 
     #[test]

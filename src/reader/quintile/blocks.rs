@@ -1,0 +1,44 @@
+//! A column in blocks that fit into the nearest cache, and the next one on its way from memory before it is its turn.
+//!
+//! The one idea: whoever works on a block for a while reads no memory meanwhile, and then waits for the next one.
+//! Asked for in advance, it comes while there is other work to do.
+
+/// Values of a block: 4 KiB.
+pub(super) const BLOCK: usize = 512;
+
+/// The blocks of a column in order, each with the one behind it, which may be asked for; the last may be shorter.
+pub(super) fn blocks(column: &[f64]) -> impl Iterator<Item = (&[f64], &[f64])> {
+    let next = column.chunks(BLOCK).skip(1).chain([Default::default()]);
+    column.chunks(BLOCK).zip(next)
+}
+
+/// Has the processor fetch values from memory, best not many at once. On a processor that cannot be told, nothing is
+/// lost but time.
+pub(super) fn ask_for(values: &[f64]) {
+    #[cfg(target_arch = "x86_64")]
+    #[expect(unsafe_code, reason = "there is no safe call")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // Eight values are a line of the cache.
+        for line in values.chunks(8) {
+            // SAFETY: a hint. It has no effect that a program could see, at any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_the_column() {
+        for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 7] {
+            let column: Vec<f64> = (0..length).map(|i| i as f64).collect();
+            let again: Vec<f64> = blocks(&column).flat_map(|(block, _)| block).copied().collect();
+            assert_eq!(again, column);
+        }
+    }
+}
