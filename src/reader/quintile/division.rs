@@ -6,7 +6,7 @@
 //! keeps what lies inside; only that is looked at again. **The sample decides how fast it goes, never the answer**: if
 //! a rank lies in none of the brackets after all, somebody else has to find it (see `selection`).
 
-use super::blocks::{BLOCK, ask_for, blocks};
+use super::blocks::{BLOCK, blocks, prefetch};
 use super::{codes_by_value, selection};
 use multiversion::multiversion;
 
@@ -16,7 +16,7 @@ const SMALL: usize = 10_000;
 const BRACKETS: usize = 4;
 /// What can be said of a value: in which bracket it lies (odd), or between which (even).
 const MARKS: usize = 2 * BRACKETS + 1;
-/// No value has it.
+/// Stands for a bracket of which nothing is kept.
 const NO_MARK: u8 = u8::MAX;
 
 /// A column that was looked at once.
@@ -26,7 +26,7 @@ pub(super) struct Division {
     marks: Vec<u8>,
     /// How many values have which mark.
     counts: [usize; MARKS],
-    /// The values inside wide brackets, and where in the column they stand.
+    /// The values inside wide brackets, and where in the column they stand (in half the memory of a `usize`).
     kept: Vec<f64>,
     places: Vec<u32>,
     /// The least and the greatest value.
@@ -35,7 +35,8 @@ pub(super) struct Division {
 
 impl Division {
     /// Divides a column around ascending `ranks`. `None` if that does not pay: the column is short, or more than half
-    /// of it would have to be looked at again (few different values might all be kept again and again).
+    /// of it would have to be looked at again (few different values might all be kept again and again). And if it is
+    /// too long for places of 32 bits.
     pub(super) fn around(ranks: &[usize], column: &[f64]) -> Option<Self> {
         if column.len() <= SMALL || u32::try_from(column.len()).is_err() {
             return None;
@@ -45,7 +46,7 @@ impl Division {
     }
 
     fn by(brackets: [Bracket; BRACKETS], column: &[f64]) -> Option<Self> {
-        // What is not written of the two is no memory yet.
+        // Room for all, so that nothing moves while they grow; pages that are not written take no memory.
         let most = column.len() / 2 + BLOCK;
         let mut division = Self {
             brackets,
@@ -55,21 +56,24 @@ impl Division {
             places: Vec::with_capacity(most),
             extremes: (f64::INFINITY, f64::NEG_INFINITY),
         };
-        let keeping = std::array::from_fn(|i| if brackets[i].is_wide() { 2 * i as u8 + 1 } else { NO_MARK });
+        let kept_marks = std::array::from_fn(|i| 2 * i + 1)
+            .map(|mark| if division.keeps(mark) { mark as u8 } else { NO_MARK });
         let mut found = [0; BLOCK];
-        let firsts = (0u32..).step_by(BLOCK).zip(division.marks.chunks_mut(BLOCK));
-        for ((first, marks), (block, next)) in firsts.zip(blocks(column)) {
-            // A quarter of the next block at a time: only so much can be on its way.
+        let firsts = (0u32..).step_by(BLOCK);
+        for (((block, next), marks), first) in
+            blocks(column).zip(division.marks.chunks_mut(BLOCK)).zip(firsts)
+        {
+            // A quarter of the next block at a time: a processor has only so many lines on their way.
             let mut quarters = next.chunks(BLOCK / 4);
-            let mut ask = || ask_for(quarters.next().unwrap_or_default());
-            ask();
+            let mut prefetch_some = || prefetch(quarters.next().unwrap_or_default());
+            prefetch_some();
             mark_block(block, &brackets, marks);
-            ask();
+            prefetch_some();
             division.extremes = extremes(block, division.extremes);
-            ask();
+            prefetch_some();
             count_marks(marks, &mut division.counts);
-            ask();
-            let found = places_of(marks, keeping, &mut found);
+            prefetch_some();
+            let found = places_of(marks, kept_marks, &mut found);
             division.kept.extend(found.iter().map(|&place| block[usize::from(place)]));
             division.places.extend(found.iter().map(|&place| first + u32::from(place)));
             if division.kept.len() > column.len() / 2 {
@@ -247,10 +251,10 @@ fn count_marks(marks: &[u8], counts: &mut [usize; MARKS]) {
     }
 }
 
-/// Where these marks stand.
+/// Where the marks stand that are one of the wanted.
 fn places_of<'a>(marks: &[u8], wanted: [u8; BRACKETS], found: &'a mut [u16; BLOCK]) -> &'a [u16] {
     let mut is_wanted = [0; BLOCK];
-    compare(marks, wanted, &mut is_wanted);
+    are_wanted(marks, wanted, &mut is_wanted);
     let mut length = 0;
     for (first, ones) in (0..).step_by(64).zip(is_wanted.as_chunks().0) {
         let mut bits = bits_of(ones);
@@ -266,9 +270,9 @@ fn places_of<'a>(marks: &[u8], wanted: [u8; BRACKETS], found: &'a mut [u16; BLOC
 
 /// One for every mark that is one of the wanted, zero for every other.
 #[multiversion(targets("x86_64+avx2"))]
-fn compare(marks: &[u8], wanted: [u8; BRACKETS], is_wanted: &mut [u8]) {
+fn are_wanted(marks: &[u8], wanted: [u8; BRACKETS], is_wanted: &mut [u8]) {
     for (is_wanted, mark) in is_wanted.iter_mut().zip(marks) {
-        *is_wanted = wanted.iter().map(|wanted| u8::from(wanted == mark)).sum();
+        *is_wanted = wanted.iter().fold(0, |any, wanted| any | u8::from(wanted == mark));
     }
 }
 
@@ -361,8 +365,10 @@ mod tests {
     #[test]
     fn places_are_those_of_the_marks_wanted() {
         for length in [0, 1, 63, 64, 65, BLOCK - 1, BLOCK] {
+            let all = vec![3; length];
+            assert_eq!(places_of(&all, [3; BRACKETS], &mut [0; BLOCK]).len(), length);
             let marks: Vec<u8> = (0..length).map(|i| (i * i % 11) as u8).collect();
-            let wanted = [1, NO_MARK, 9, 4];
+            let wanted = [1, NO_MARK, 9, NO_MARK];
             let expected: Vec<u16> =
                 (0u16..).zip(&marks).filter(|(_, mark)| wanted.contains(mark)).map(|(i, _)| i).collect();
             assert_eq!(places_of(&marks, wanted, &mut [0; BLOCK]), expected, "{length}");
