@@ -13,7 +13,7 @@ mod division;
 mod selection;
 
 use blocks::{blocks, prefetch};
-use division::Division;
+use division::{Division, NO_EXTREMES, extremes};
 use multiversion::multiversion;
 use std::fmt;
 use std::str::FromStr;
@@ -105,8 +105,7 @@ pub fn cut(values: &[f64]) -> Result<Cut, CutError> {
         let edges = places.edges(at)?;
         return Ok(Cut { codes: division.codes(inner(edges)), edges });
     }
-    let at = selection::at_ranks(values.iter().copied(), &places.ranks);
-    let edges = places.edges(std::array::from_fn(|i| at[i]))?;
+    let edges = places.edges(places.found_by_selection(values))?;
     Ok(Cut { codes: codes_by_value(values, inner(edges)), edges })
 }
 
@@ -142,18 +141,31 @@ impl Places {
         Some(Self { ranks, shares: std::array::from_fn(|i| positions[i] - below[i] as f64) })
     }
 
-    /// The values at the ranks, if the column is worth dividing and has no two values that are too far apart (so that
-    /// the second least has no say in an edge).
+    /// The values at the ranks, if the column is worth dividing and has no two values that are too far apart.
     fn found_by_division(&self, values: &[f64]) -> Option<(Division, [f64; 12])> {
-        let [_, _, ranks @ .., _, _] = &self.ranks;
+        let ranks = self.inner_ranks();
         let division = Division::around(ranks, values)?;
-        let (least, greatest) = division.extremes;
-        if (greatest - least).is_infinite() {
+        if are_far_apart(division.extremes) {
             return None;
         }
-        let at: [f64; 8] = division.at_ranks(ranks)?.try_into().ok()?;
-        let [a, b, c, d, e, f, g, h] = at;
-        Some((division, [least, least, a, b, c, d, e, f, g, h, greatest, greatest]))
+        let at = with_extremes(&division.at_ranks(ranks)?, division.extremes);
+        Some((division, at))
+    }
+
+    /// The values at the ranks of any column.
+    fn found_by_selection(&self, values: &[f64]) -> [f64; 12] {
+        let extremes = extremes(values, NO_EXTREMES);
+        let select = |ranks| selection::at_ranks(values.iter().copied(), ranks);
+        if are_far_apart(extremes) {
+            let at = select(&self.ranks);
+            return std::array::from_fn(|i| at[i]);
+        }
+        with_extremes(&select(self.inner_ranks()), extremes)
+    }
+
+    /// Those of the four edges that part values.
+    fn inner_ranks(&self) -> &[usize] {
+        &self.ranks[2..10]
     }
 
     /// The edges, from the values at the ranks.
@@ -165,6 +177,20 @@ impl Places {
         }
         Ok(edges)
     }
+}
+
+/// Whether two values of a column may differ by more than f64 can say. If not, the second least has no say in an edge.
+fn are_far_apart((least, greatest): (f64, f64)) -> bool {
+    (greatest - least).is_infinite()
+}
+
+/// The values at all ranks, from those at the inner ones.
+fn with_extremes(inner: &[f64], (least, greatest): (f64, f64)) -> [f64; 12] {
+    std::array::from_fn(|i| match i {
+        0 | 1 => least,
+        10 | 11 => greatest,
+        _ => inner[i - 2],
+    })
 }
 
 /// The point at `t` in 0.0..1.0 between `a` and `b`, as numpy's `lerp` computes it.

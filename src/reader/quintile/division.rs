@@ -19,6 +19,9 @@ const MARKS: usize = 2 * BRACKETS + 1;
 /// Stands for a bracket of which nothing is kept.
 const NO_MARK: u8 = u8::MAX;
 
+/// The least and the greatest of no values.
+pub(super) const NO_EXTREMES: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
+
 /// A column that was looked at once.
 pub(super) struct Division {
     brackets: [Bracket; BRACKETS],
@@ -54,7 +57,7 @@ impl Division {
             counts: [0; MARKS],
             kept: Vec::with_capacity(most),
             places: Vec::with_capacity(most),
-            extremes: (f64::INFINITY, f64::NEG_INFINITY),
+            extremes: NO_EXTREMES,
         };
         let kept_marks = std::array::from_fn(|i| 2 * i + 1)
             .map(|mark| if division.keeps(mark) { mark as u8 } else { NO_MARK });
@@ -218,7 +221,7 @@ fn mark_block(block: &[f64], brackets: &[Bracket; BRACKETS], marks: &mut [u8]) {
 
 /// The least and the greatest of the values and of those before.
 #[multiversion(targets("x86_64+avx2"))]
-fn extremes(block: &[f64], (least, greatest): (f64, f64)) -> (f64, f64) {
+pub(super) fn extremes(block: &[f64], (least, greatest): (f64, f64)) -> (f64, f64) {
     // Eight at a time: one after the other, each comparison would wait for the last.
     let (eights, rest) = block.as_chunks::<8>();
     let (mut lows, mut highs) = ([least; 8], [greatest; 8]);
