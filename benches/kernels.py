@@ -49,7 +49,7 @@ def run(_servers: None, flags: argparse.Namespace) -> tuple[str, dict, str]:
     instructions = {} if flags.no_instructions else count(binaries["instructions"])
     medians = {key: median(values) for key, values in times.items()}
     quintiles = show_quintiles(medians, instructions)
-    note = "numpy's codes are pandas'"
+    note = "Where no edges are tied, numpy's codes are pandas'"
     note += f"; polars' differ at up to {number(differs)} values of a column." if differs else ", and so are polars'."
     others = show_others(medians, instructions)
     results = {f"{group}/{name}": values for (group, name), values in times.items()}

@@ -13,8 +13,9 @@ mod division;
 mod selection;
 
 use blocks::{blocks, prefetch};
-use division::{Division, NO_EXTREMES, extremes};
+use division::Division;
 use multiversion::multiversion;
+use selection::{NO_EXTREMES, extremes};
 use std::fmt;
 use std::str::FromStr;
 
@@ -163,7 +164,7 @@ impl Places {
         with_extremes(&select(self.inner_ranks()), extremes)
     }
 
-    /// Those of the four edges that part values.
+    /// The ranks of the four inner edges.
     fn inner_ranks(&self) -> &[usize] {
         &self.ranks[2..10]
     }
@@ -179,7 +180,8 @@ impl Places {
     }
 }
 
-/// Whether two values of a column may differ by more than f64 can say. If not, the second least has no say in an edge.
+/// Whether the extremes of a column differ by more than f64 can say; two neighbours may do so then. If not, the second
+/// least does not matter: the first edge is the least.
 fn are_far_apart((least, greatest): (f64, f64)) -> bool {
     (greatest - least).is_infinite()
 }
@@ -206,6 +208,7 @@ fn interpolate(a: f64, b: f64, t: f64) -> Result<f64, CutError> {
 fn ascend(values: &[f64]) -> bool {
     let mut last = f64::NEG_INFINITY;
     blocks(values).all(|(block, next)| {
+        // All at once, as hardly anything is done with a block here.
         prefetch(next);
         let (Some(&first), Some(&end)) = (block.first(), block.last()) else { return true };
         let ascends = last <= first && block_ascends(block);
@@ -214,7 +217,7 @@ fn ascend(values: &[f64]) -> bool {
     })
 }
 
-/// The same of a block, to its end: pairs are compared several at a time.
+/// The same of a block, without stopping early, so that pairs are compared several at a time.
 #[multiversion(targets("x86_64+avx2"))]
 fn block_ascends(block: &[f64]) -> bool {
     block.iter().zip(&block[1..]).map(|(a, b)| u64::from(a > b)).sum::<u64>() == 0
@@ -382,6 +385,15 @@ mod tests {
     }
 
     #[test]
+    fn columns_of_any_length_are_cut_as_the_reference_cuts_them() {
+        let lengths = [1, 2, 100, BLOCK - 1, BLOCK, BLOCK + 1, 9_999, 10_000, 10_001];
+        for length in lengths.into_iter().chain([20 * BLOCK - 1, 20 * BLOCK, 20 * BLOCK + 1]) {
+            let column: Vec<f64> = (0..length).map(|i| (i * 7_919 % 10_007) as f64 / 3.0).collect();
+            assert!(is_cut_as_the_reference_does(&column), "{length}");
+        }
+    }
+
+    #[test]
     fn one_value_out_of_order_is_noticed_wherever_it_stands() {
         for length in [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK - 1] {
             let column: Vec<f64> = (0..length).map(|i| (i / 3) as f64).collect();
@@ -397,16 +409,18 @@ mod tests {
 
     #[test]
     fn only_neighbours_can_be_too_far_apart() {
-        let mut values: Vec<f64> =
-            (0..12_000).map(|i| f64::from(i * 7_919 % 12_000) * 1e304 + 1e307).collect();
-        // The greatest is too far from the least, and from nothing beside it.
-        values[5] = -1.75e308;
-        values[6] = -1.6e308;
-        values[7] = 1.7e308;
-        assert!(is_cut_as_the_reference_does(&values));
-        assert!(edges(&values).is_ok());
-        values[6] = 1e307;
-        assert_eq!(edges(&values), Err(CutError::Overflow));
+        for length in [600, 12_000] {
+            let mut values: Vec<f64> =
+                (0..length).map(|i| f64::from(i * 7_919 % length) * 1e304 + 1e307).collect();
+            // The greatest is too far from the least, and from nothing beside it.
+            values[5] = -1.75e308;
+            values[6] = -1.6e308;
+            values[7] = 1.7e308;
+            assert!(is_cut_as_the_reference_does(&values));
+            assert!(edges(&values).is_ok());
+            values[6] = 1e307;
+            assert_eq!(edges(&values), Err(CutError::Overflow));
+        }
     }
 
     fn bits(edges: Result<Edges, CutError>) -> Result<[u64; 6], CutError> {

@@ -7,7 +7,8 @@
 //! a rank lies in none of the brackets after all, somebody else has to find it (see `selection`).
 
 use super::blocks::{BLOCK, blocks, prefetch};
-use super::{codes_by_value, selection};
+use super::codes_by_value;
+use super::selection::{self, NO_EXTREMES, extremes};
 use multiversion::multiversion;
 
 /// Columns up to this length are not divided: brackets hold nearly half of them, so that selection is as fast.
@@ -18,9 +19,6 @@ const BRACKETS: usize = 4;
 const MARKS: usize = 2 * BRACKETS + 1;
 /// Stands for a bracket of which nothing is kept.
 const NO_MARK: u8 = u8::MAX;
-
-/// The least and the greatest of no values.
-pub(super) const NO_EXTREMES: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
 
 /// A column that was looked at once.
 pub(super) struct Division {
@@ -66,7 +64,8 @@ impl Division {
         for (((block, next), marks), first) in
             blocks(column).zip(division.marks.chunks_mut(BLOCK)).zip(firsts)
         {
-            // A quarter of the next block at a time: a processor has only so many lines on their way.
+            // A quarter of the next block at a time: more lines than a processor can have on their way would hold up the
+            // work.
             let mut quarters = next.chunks(BLOCK / 4);
             let mut prefetch_some = || prefetch(quarters.next().unwrap_or_default());
             prefetch_some();
@@ -219,31 +218,6 @@ fn mark_block(block: &[f64], brackets: &[Bracket; BRACKETS], marks: &mut [u8]) {
     }
 }
 
-/// The least and the greatest of the values and of those before.
-#[multiversion(targets("x86_64+avx2"))]
-pub(super) fn extremes(block: &[f64], (least, greatest): (f64, f64)) -> (f64, f64) {
-    // Eight at a time: one after the other, each comparison would wait for the last.
-    let (eights, rest) = block.as_chunks::<8>();
-    let (mut lows, mut highs) = ([least; 8], [greatest; 8]);
-    for eight in eights {
-        for (low, &x) in lows.iter_mut().zip(eight) {
-            if x < *low {
-                *low = x;
-            }
-        }
-    }
-    for eight in eights {
-        for (high, &x) in highs.iter_mut().zip(eight) {
-            if x > *high {
-                *high = x;
-            }
-        }
-    }
-    let least = lows.iter().chain(rest).copied().fold(least, f64::min);
-    let greatest = highs.iter().chain(rest).copied().fold(greatest, f64::max);
-    (least, greatest)
-}
-
 #[multiversion(targets("x86_64+avx2"))]
 fn count_marks(marks: &[u8], counts: &mut [usize; MARKS]) {
     // So few at a time that a byte can count them.
@@ -261,7 +235,7 @@ fn places_of<'a>(marks: &[u8], wanted: [u8; BRACKETS], found: &'a mut [u16; BLOC
     let mut length = 0;
     for (first, ones) in (0..).step_by(64).zip(is_wanted.as_chunks().0) {
         let mut bits = bits_of(ones);
-        // A turn per place: a processor guesses wrong once in 64 values.
+        // One turn per place, so that a processor guesses wrong about once in 64 values, not at every place.
         while bits != 0 {
             found[length] = first + bits.trailing_zeros() as u16;
             length += 1;

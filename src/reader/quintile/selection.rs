@@ -1,4 +1,34 @@
-//! Order statistics by selection: the values at a few ranks, found without sorting all. Pure.
+//! Order statistics: the extremes, and by selection the values at a few ranks, without sorting all. Pure.
+
+use multiversion::multiversion;
+
+/// The least and the greatest of no values.
+pub(super) const NO_EXTREMES: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
+
+/// The least and the greatest of the values and of those before.
+#[multiversion(targets("x86_64+avx2"))]
+pub(super) fn extremes(block: &[f64], (least, greatest): (f64, f64)) -> (f64, f64) {
+    // Eight at a time: one after the other, each comparison would wait for the last.
+    let (eights, rest) = block.as_chunks::<8>();
+    let (mut lows, mut highs) = ([least; 8], [greatest; 8]);
+    for eight in eights {
+        for (low, &x) in lows.iter_mut().zip(eight) {
+            if x < *low {
+                *low = x;
+            }
+        }
+    }
+    for eight in eights {
+        for (high, &x) in highs.iter_mut().zip(eight) {
+            if x > *high {
+                *high = x;
+            }
+        }
+    }
+    let least = lows.iter().chain(rest).copied().fold(least, f64::min);
+    let greatest = highs.iter().chain(rest).copied().fold(greatest, f64::max);
+    (least, greatest)
+}
 
 /// The values at `ranks` (0-based, below the length) of finite values, as if these were sorted.
 /// Which of 0.0 and -0.0 stands first is left open.
