@@ -2,7 +2,7 @@
 """Peer 2: the best Python we can write: confluent-kafka, simdjson or orjson, numpy, psycopg 3 with binary COPY.
 
 One thread reads, scores and encodes, another stores: whatever waits goes into one transaction (group commit), the
-rows, a row per batch, and the offsets. pysimdjson hands numbers to numpy three times as fast as orjson. Exactly once
+rows, a row per batch, and the offsets. pysimdjson hands numbers to numpy faster than orjson. Exactly once
 as long as no second one runs; no fencing, no dead letters, no tolerance of bad input, no bound on memory but the queue.
 """
 
