@@ -62,6 +62,13 @@ diesel::table! {
         recency_next -> BigInt,
         frequency_next -> BigInt,
         monetary_next -> BigInt,
+        owner -> Nullable<Uuid>,
+        commits -> BigInt,
+        updated_at -> Nullable<Timestamptz>,
+        recency_leader_epoch -> Nullable<Integer>,
+        frequency_leader_epoch -> Nullable<Integer>,
+        monetary_leader_epoch -> Nullable<Integer>,
+        log_cut -> Nullable<Text>,
     }
 }
 
