@@ -8,6 +8,7 @@
 
 mod assignment;
 mod commit;
+mod comparison;
 mod error;
 mod flow;
 mod opening;
@@ -16,29 +17,32 @@ mod stored;
 mod suspicion;
 mod topics;
 mod waiting;
+mod watchdog;
 
 pub use error::SessionError;
 
 use super::Options;
 use super::budget::{Budget, Reading};
 use super::pairing::Pairing;
-use super::store::{Source, Store};
+use super::store::{Source, Store, Tables};
 use crate::backoff::Steps;
 use crate::failpoint;
 use crate::kafka::{Cluster, Consumer, Event, KafkaError};
 use crate::message::Metric;
 use crate::shutdown::Shutdown;
-use opening::{ask_cluster_id, connect};
+use opening::{Connections, ask_cluster_id, connect};
 use pipeline::Pipeline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stored::Stored;
 use suspicion::Suspicion;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use topics::Topics;
 use waiting::{Answer, Idle, ReadingClock};
+use watchdog::Watchdog;
 
 /// Messages taken in before the loop looks after everything else again.
 const MESSAGES_AT_ONCE: usize = 512;
@@ -54,6 +58,10 @@ pub struct Memory {
     suspicion: Suspicion,
     /// With `--until-caught-up`: the high watermarks when a partition was first assigned.
     targets: BTreeMap<i32, [i64; 3]>,
+    /// What the tables had when the process started; `None` before they were made or found.
+    tables: Option<Tables>,
+    /// Partitions that the group has had: their rows must be there.
+    known: BTreeSet<i32>,
 }
 
 /// See the module.
@@ -64,8 +72,9 @@ pub struct Session<'a> {
     source: Source,
     cluster: Arc<Cluster>,
     consumer: Consumer,
-    /// The connection that takes partitions; away while it does.
-    owner: Option<Store>,
+    /// The connection that takes partitions.
+    owner: Arc<Mutex<Store>>,
+    watchdog: Watchdog,
     pairing: Pairing,
     pipeline: Pipeline,
     budget: Budget,
@@ -98,15 +107,12 @@ impl<'a> Session<'a> {
             () = shutdown.requested() => return Ok(None),
             id = asking => id?,
         };
-        let [recency_topic, frequency_topic, monetary_topic] = options.kafka.topics.clone();
-        let consumer_group = options.group_id.clone();
-        let source = Source { consumer_group, cluster_id, recency_topic, frequency_topic, monetary_topic };
-
-        let (url, of) = (options.database_url.clone(), source.clone());
-        let connecting = blocking(move || connect(&url, &of));
-        let (owner, topics, writers) = tokio::select! {
+        let source = opening::source(options, cluster_id);
+        let mut watchdog = Watchdog::new(&options.database_url);
+        let connecting = connect(&mut watchdog, options, &source, memory);
+        let Connections { owner, writers, topics } = tokio::select! {
             () = shutdown.requested() => return Ok(None),
-            stores = connecting => stores??,
+            connected = connecting => connected?,
         };
         let consumer = Consumer::subscribe(&options.kafka, &options.group_id)?;
         tracing::info!(
@@ -124,7 +130,8 @@ impl<'a> Session<'a> {
             source,
             cluster,
             consumer,
-            owner: Some(owner),
+            owner: Arc::new(Mutex::new(owner)),
+            watchdog,
             pairing: Pairing::new(options.pairing_timeout),
             pipeline: Pipeline::new(options.rules.clone(), writers),
             budget: Budget::new(options.buffer_bytes),
@@ -159,6 +166,7 @@ impl<'a> Session<'a> {
             tokio::select! {
                 biased;
                 () = self.shutdown.requested() => return self.drain().await,
+                mute = self.watchdog.alarm() => return Err(mute),
                 receipt = self.pipeline.next(&mut self.memory.suspicion), if self.pipeline.is_busy() => {
                     self.on_commit(receipt?);
                 }
@@ -247,7 +255,18 @@ impl<'a> Session<'a> {
         self.note_progress();
         self.look_after_idleness();
         self.look_after_topics();
+        self.look_after_progress();
         Ok(())
+    }
+
+    /// Does something with the connection that owns, on a thread.
+    async fn with_owner<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Store) -> Result<T, SessionError> + Send + 'static,
+    ) -> Result<T, SessionError> {
+        let owner = Arc::clone(&self.owner);
+        let work = async { blocking(move || work(&mut owner.blocking_lock())).await? };
+        self.watchdog.guard(work).await
     }
 
     /// Takes in how far each topic was read, past what is no message.

@@ -4,59 +4,77 @@
 //! Everything here blocks; the session calls it on threads made for that.
 //!
 //! The one idea: **rows, `batches`, dead letters and progress move in one transaction, which succeeds
-//! only under the epoch that owns the partition.** Whatever the reader remembers may be lost or wrong;
-//! what the tables say is enough to go on.
+//! only if the partition is exactly as this session left it** (`ownership`). Whatever the reader remembers may be
+//! lost or wrong; what the tables say is enough to go on.
+//!
+//! **Nothing is kept in the server between two transactions**: no setting of the session, no named statement, no
+//! lock. So every transaction may run in another server process, as behind a pooler.
 
+mod address;
 mod error;
 mod insert;
+mod ownership;
+mod probe;
 mod rows;
 mod source;
+mod tables;
+mod watch;
 
 pub use error::StoreError;
+pub use ownership::Ownership;
+pub use probe::{Probe, Verdict, judge, probe};
 pub use rows::write as write_rows;
 pub use source::Source;
+pub use tables::Tables;
+pub use watch::{CONNECTING, Waiting, Watch};
 
 use crate::failpoint;
-use crate::message::Metric;
-use crate::reader::pairing::{DeadLetter, Taken};
-use crate::reader::progress::Progress;
-use crate::reader::schema::{batches, dead_letters, progress};
+use crate::reader::pairing::DeadLetter;
 use crate::reader::score::{Rules, Scored};
-use diesel::pg::Pg;
+use chrono::{DateTime, Utc};
+use diesel::connection::CacheSize;
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
-use std::collections::BTreeSet;
+use diesel::sql_types::{Integer, Timestamptz};
+use std::sync::Arc;
+use watch::Backend;
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+/// Settings of one transaction, and who serves it. A reader that froze inside a transaction keeps its locks for 5 s at
+/// most; who waits for them waits longer than that. One whose host is gone is noticed by the server within half a
+/// minute.
+const BEGIN: &str = "
+    SELECT pg_backend_pid() AS pid, now() AS begun,
+        set_config('idle_in_transaction_session_timeout', '5s', true),
+        set_config('lock_timeout', '10s', true),
+        set_config('tcp_keepalives_idle', '10', true),
+        set_config('tcp_keepalives_interval', '5', true),
+        set_config('tcp_keepalives_count', '3', true),
+        set_config('tcp_user_timeout', '30s', true)";
 
-/// Held while migrating: Diesel takes no lock, and two readers may start at once. Any fixed number does.
-const MIGRATION_LOCK: i64 = 0x0052_464D_5354_524D;
+/// What [`BEGIN`] answers.
+#[derive(QueryableByName)]
+struct Begun {
+    #[diesel(sql_type = Integer)]
+    pid: i32,
+    #[diesel(sql_type = Timestamptz)]
+    begun: DateTime<Utc>,
+}
 
-/// Put into the connection string where it does not say otherwise. A peer that is gone without a word
-/// is noticed within half a minute.
-const CONNECTION_DEFAULTS: [(&str, &str); 6] = [
-    ("application_name", "rfm-reader"),
-    ("connect_timeout", "10"),
-    ("keepalives_idle", "10"),
-    ("keepalives_interval", "5"),
-    ("keepalives_count", "3"),
-    ("tcp_user_timeout", "30000"),
-];
-
-/// A reader that froze inside a transaction keeps its locks for 5 s at most; who waits for them waits
-/// longer than that. One whose host is gone is noticed by the server within half a minute.
-const SESSION_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '10s';
-    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
-    SET tcp_user_timeout = '30s'";
+/// What a transaction sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Isolation {
+    /// READ COMMITTED: each statement what is committed by then.
+    Usual,
+    /// REPEATABLE READ, reading only: all statements the same moment.
+    OneSnapshot,
+}
 
 /// What one transaction stores of one partition.
 #[derive(Debug)]
 pub struct Part {
     /// The partition number.
     pub partition: i32,
-    /// The epoch under which it is owned.
-    pub epoch: i64,
+    /// How the partition must be found.
+    pub expected: Ownership,
     /// Per topic, the lowest offset that is not settled once this is stored.
     pub next: [i64; 3],
     /// Batches to store.
@@ -68,7 +86,17 @@ pub struct Part {
 /// A connection to Postgres.
 pub struct Store {
     connection: PgConnection,
+    context: Context,
+}
+
+/// What statements need to know beside the connection they run on.
+struct Context {
     source: Source,
+    watch: Arc<Watch>,
+    /// What must be there.
+    tables: Tables,
+    /// Which table `progress` was when the session began.
+    progress_oid: u32,
 }
 
 impl Store {
@@ -76,86 +104,29 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] or [`StoreError::Refused`].
-    pub fn connect(database_url: &str, source: Source) -> Result<Self, StoreError> {
-        let mut connection = PgConnection::establish(&with_defaults(database_url))?;
-        diesel::connection::SimpleConnection::batch_execute(&mut connection, SESSION_SETTINGS)?;
-        Ok(Self { connection, source })
+    pub fn connect(database_url: &str, source: Source, watch: Arc<Watch>) -> Result<Self, StoreError> {
+        let connection = {
+            let _work = watch.begin(CONNECTING);
+            let mut connection = PgConnection::establish(&address::with_defaults(database_url))?;
+            // Named statements are of one server process.
+            connection.set_prepared_statement_cache_size(CacheSize::Disabled);
+            connection
+        };
+        Ok(Self {
+            connection,
+            context: Context { source, watch, tables: Tables::default(), progress_oid: 0 },
+        })
     }
 
-    /// Brings the tables up to date; returns the migrations that were run.
+    /// Another connection of the same session.
     ///
     /// # Errors
-    /// Those of the statements; a migration that fails changes nothing.
-    pub fn migrate(&mut self) -> Result<Vec<String>, StoreError> {
-        diesel::sql_query("SELECT pg_advisory_lock($1)")
-            .bind::<BigInt, _>(MIGRATION_LOCK)
-            .execute(&mut self.connection)?;
-        let run = self.connection.run_pending_migrations(MIGRATIONS);
-        let run = run.map(|versions| versions.iter().map(ToString::to_string).collect());
-        let run = run.map_err(|error| match error.downcast::<diesel::result::Error>() {
-            Ok(error) => StoreError::from(*error),
-            Err(error) => StoreError::Statement(error),
-        })?;
-        diesel::sql_query("SELECT pg_advisory_unlock($1)")
-            .bind::<BigInt, _>(MIGRATION_LOCK)
-            .execute(&mut self.connection)?;
-        Ok(run)
-    }
-
-    /// Takes a partition: from here on, a commit under an older epoch fails. `beginning` is where its
-    /// topics begin, for a group that never had it.
-    ///
-    /// **The epoch is raised and committed before anything is read**: what an earlier owner still
-    /// commits, it commits before that, and so it is seen here.
-    ///
-    /// # Errors
-    /// Those of the statements.
-    pub fn take(&mut self, partition: i32, beginning: [i64; 3]) -> Result<Taken, StoreError> {
-        let [recency, frequency, monetary] = beginning;
-        let epoch = diesel::insert_into(progress::table)
-            .values((
-                progress::consumer_group.eq(&self.source.consumer_group),
-                progress::partition.eq(partition),
-                progress::epoch.eq(1),
-                progress::recency_next.eq(recency),
-                progress::frequency_next.eq(frequency),
-                progress::monetary_next.eq(monetary),
-            ))
-            .on_conflict((progress::consumer_group, progress::partition))
-            .do_update()
-            .set(progress::epoch.eq(progress::epoch + 1))
-            .returning(progress::epoch)
-            .get_result(&mut self.connection)?;
-
-        let next: (i64, i64, i64) = progress::table
-            .find((&self.source.consumer_group, partition))
-            .select((progress::recency_next, progress::frequency_next, progress::monetary_next))
-            .first(&mut self.connection)?;
-        let progress = [
-            self.progress(partition, Metric::Recency, next.0)?,
-            self.progress(partition, Metric::Frequency, next.1)?,
-            self.progress(partition, Metric::Monetary, next.2)?,
-        ];
-        Ok(Taken { partition, epoch, progress })
-    }
-
-    /// The progress of one topic: `next`, and what is settled at or above it, in either table, by the
-    /// topic's own offset.
-    fn progress(&mut self, partition: i32, metric: Metric, next: i64) -> Result<Progress, StoreError> {
-        let refused = dead_letters::table
-            .select(dead_letters::offset)
-            .filter(dead_letters::consumer_group.eq(&self.source.consumer_group))
-            .filter(dead_letters::topic.eq(self.source.topic(metric)))
-            .filter(dead_letters::partition.eq(partition))
-            .filter(dead_letters::offset.ge(next))
-            .load::<i64>(&mut self.connection)?;
-        let stored = batches::table
-            .select(offset_of(metric))
-            .filter(batches::consumer_group.eq(&self.source.consumer_group))
-            .filter(batches::partition.eq(partition))
-            .filter(offset_of(metric).ge(next))
-            .load::<i64>(&mut self.connection)?;
-        Ok(Progress::resume(next, refused.into_iter().chain(stored).collect::<BTreeSet<i64>>()))
+    /// [`StoreError::Unreachable`] or [`StoreError::Refused`].
+    pub fn beside(&self, database_url: &str, watch: Arc<Watch>) -> Result<Self, StoreError> {
+        let mut store = Self::connect(database_url, self.context.source.clone(), watch)?;
+        store.context.tables = self.context.tables.clone();
+        store.context.progress_oid = self.context.progress_oid;
+        Ok(store)
     }
 
     /// Stores everything or nothing.
@@ -164,86 +135,62 @@ impl Store {
     /// successor needs.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] if another reader owns one of the partitions. **After any error the outcome
+    /// [`StoreError::Moved`] if one of the partitions is not as expected. **After any error the outcome
     /// is unknown and the connection is to be dropped**; the tables tell which it was.
     pub fn commit(&mut self, rules: &Rules, parts: &[Part]) -> Result<(), StoreError> {
-        let source = &self.source;
-        let stored = self.connection.transaction(|connection| {
+        self.transaction("storing batches", Isolation::Usual, |connection, context| {
             failpoint::reach("after_begin");
             let scored: Vec<&Scored> = parts.iter().flat_map(|part| &part.batches).collect();
             let ids = insert::new_batch_ids(connection, scored.len())?;
             if !scored.is_empty() {
-                insert::segments(connection, rules, &ids, &scored)?;
+                context.watch.step("COPY into `segments`");
+                insert::segments(connection, rules, &ids, &scored, &context.watch)?;
             }
             failpoint::reach("after_copy");
-            insert::batches(connection, rules, source, &ids, &scored)?;
-            insert::dead_letters(connection, source, parts)?;
-            parts.iter().try_for_each(|part| move_progress(connection, source, part))?;
+            context.watch.step("INSERT into `batches` and `dead_letters`");
+            insert::batches(connection, rules, &context.source, &ids, &scored)?;
+            insert::dead_letters(connection, &context.source, parts)?;
+            context.watch.step("UPDATE of `progress`");
+            context.move_progress(connection, parts)?;
             failpoint::reach("before_commit");
             Ok(())
-        });
-        // A connection that breaks during COPY looks like a statement that failed.
-        stored.map_err(|error: StoreError| if self.is_sound() { error } else { error.on_broken_connection() })
+        })
     }
 
-    fn is_sound(&mut self) -> bool {
-        diesel::sql_query("SELECT 1").execute(&mut self.connection).is_ok()
-    }
-}
-
-/// The connection string with [`CONNECTION_DEFAULTS`] for what it leaves open.
-fn with_defaults(database_url: &str) -> String {
-    let mut url = database_url.to_owned();
-    let is_uri = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    for (name, value) in CONNECTION_DEFAULTS {
-        if url.contains(&format!("{name}=")) {
-            continue;
-        }
-        let separator = match (is_uri, url.contains('?')) {
-            (true, false) => '?',
-            (true, true) => '&',
-            (false, _) => ' ',
+    /// Does `work` in a transaction of its own.
+    fn transaction<T>(
+        &mut self,
+        step: &'static str,
+        isolation: Isolation,
+        work: impl FnOnce(&mut PgConnection, &Context) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let Self { connection, context } = self;
+        let _work = context.watch.begin(step);
+        let mut transaction = match isolation {
+            Isolation::Usual => connection.build_transaction(),
+            Isolation::OneSnapshot => connection.build_transaction().repeatable_read().read_only(),
         };
-        url.push_str(&format!("{separator}{name}={value}"));
+        let done = transaction.run(|connection| {
+            let Begun { pid, begun } = diesel::sql_query(BEGIN).get_result(connection)?;
+            context.watch.served_by(Backend { pid, begun });
+            let done = work(connection, context)?;
+            context.watch.step("COMMIT");
+            Ok(done)
+        });
+        done.map_err(|error| match error {
+            StoreError::Statement(_) => why_failed(connection, context, error),
+            other => other,
+        })
     }
-    url
 }
 
-/// The column of `batches` that holds the offset of a metric's message.
-fn offset_of(metric: Metric) -> Box<dyn BoxableExpression<batches::table, Pg, SqlType = BigInt>> {
-    match metric {
-        Metric::Recency => Box::new(batches::recency_offset),
-        Metric::Frequency => Box::new(batches::frequency_offset),
-        Metric::Monetary => Box::new(batches::monetary_offset),
-    }
-}
-
-/// Moves the progress of a partition, if it is still ours.
-fn move_progress(connection: &mut PgConnection, source: &Source, part: &Part) -> Result<(), StoreError> {
-    let &Part { partition, epoch, next: [recency, frequency, monetary], .. } = part;
-    let owned = progress::table.find((&source.consumer_group, partition)).filter(progress::epoch.eq(epoch));
-    let moved = diesel::update(owned)
-        .set((
-            progress::recency_next.eq(recency),
-            progress::frequency_next.eq(frequency),
-            progress::monetary_next.eq(monetary),
-        ))
-        .execute(connection)?;
-    failpoint::reach("after_progress");
-    // The one line that makes a reader harmless which lost its partition without knowing it.
-    if moved == 1 { Ok(()) } else { Err(StoreError::Fenced { partition, epoch }) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connection_defaults_do_not_override() {
-        let url = with_defaults("postgres://u@h/d?connect_timeout=3");
-        assert!(url.starts_with("postgres://u@h/d?connect_timeout=3&application_name=rfm-reader&"), "{url}");
-        assert_eq!(url.matches("connect_timeout").count(), 1);
-        assert!(with_defaults("host=h dbname=d").starts_with("host=h dbname=d application_name=rfm-reader "));
-        assert!(with_defaults("postgres://h/d").starts_with("postgres://h/d?application_name="));
+/// Why a statement failed: because the connection broke (during COPY that looks the same), because the tables are not
+/// there, or for a reason of its own.
+fn why_failed(connection: &mut PgConnection, context: &Context, error: StoreError) -> StoreError {
+    context.watch.step("looking at the tables");
+    match context.tables.check(connection) {
+        Ok(()) => error,
+        Err(missing @ StoreError::Unready(_)) => missing,
+        Err(_) => error.on_broken_connection(),
     }
 }

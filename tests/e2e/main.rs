@@ -19,5 +19,6 @@ mod producing;
 mod recovery;
 mod retention;
 mod startup;
+mod time_travel;
 mod topics;
 mod world;

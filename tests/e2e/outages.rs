@@ -92,20 +92,21 @@ fn a_reader_waits_for_postgres_and_survives_its_restart() {
     world.verify(&["--progress", "--expect-dead", "0"]);
 }
 
+/// Ends all connections of readers.
+pub fn cut_connections(world: &World) {
+    let query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE application_name = 'rfm-reader' AND datname = current_database()";
+    connect(&world.database_url).batch_execute(query).unwrap();
+}
+
 #[test]
 fn a_connection_that_is_cut_is_made_again() {
     let world = World::new("cut", 2);
     let mut reader = world.reader(&[]);
     let mut producer = world.producer(&["--interval", "10ms", "--batches", "300", "--customers", "1000"]);
-    let mut admin = connect(&world.database_url);
     for round in 1..=5 {
         let stored = wait_for("batches", || world.number("SELECT count(*) FROM batches").filter(|n| *n > 0));
-        admin
-            .batch_execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE application_name = 'rfm-reader' AND datname = current_database()",
-            )
-            .unwrap();
+        cut_connections(&world);
         world.wait_for_batches(stored + round);
     }
     producer.succeeds();

@@ -10,9 +10,8 @@ use crate::kafka::Cluster;
 use crate::message::Metric;
 use crate::reader::pairing::Taken;
 use crate::reader::progress::Progress;
-use crate::reader::store::{Source, Store};
+use crate::reader::store::{Ownership, Source, Store};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// What the log has of one partition: first offset and high watermark, per topic.
 type Watermarks = [(i64, i64); 3];
@@ -39,12 +38,14 @@ impl Session<'_> {
         let taken = self.take(partitions).await?;
 
         let mut positions = Vec::with_capacity(assigned.len());
-        for (taken, watermarks) in taken {
+        for (taken, ownership, watermarks) in taken {
             let partition = taken.partition;
+            self.memory.known.insert(partition);
+            self.pipeline.hold(partition, ownership);
             let next = taken.progress.each_ref().map(Progress::next);
             positions.extend(Metric::ALL.map(|metric| (metric, partition, next[metric.index()])));
             let high = watermarks.map(|(_, high)| high);
-            self.stored.insert(partition, Stored { next, at: Instant::now(), high_when_taken: high });
+            self.stored.insert(partition, Stored::when_taken(next, high));
             if self.options.until_caught_up {
                 self.memory.targets.entry(partition).or_insert(high);
             }
@@ -78,36 +79,39 @@ impl Session<'_> {
         finished
     }
 
-    /// Takes partitions in the database, on a thread; the connection goes there and comes back.
-    async fn take(&mut self, partitions: Vec<i32>) -> Result<Vec<(Taken, Watermarks)>, SessionError> {
-        let mut owner = self.owner.take().ok_or_else(|| SessionError::Broken("no connection".into()))?;
+    /// Takes partitions in the database, on a thread.
+    async fn take(
+        &mut self,
+        partitions: Vec<i32>,
+    ) -> Result<Vec<(Taken, Ownership, Watermarks)>, SessionError> {
         let (cluster, source) = (Arc::clone(&self.cluster), self.source.clone());
-        let (owner, taken) = blocking(move || {
-            let taken = partitions.into_iter().map(|p| take_one(&mut owner, &cluster, &source, p)).collect();
-            (owner, taken)
+        let known = self.memory.known.clone();
+        self.with_owner(move |owner| {
+            let take = |p: i32| take_one(owner, &cluster, &source, p, known.contains(&p));
+            partitions.into_iter().map(take).collect()
         })
-        .await?;
-        self.owner = Some(owner);
-        taken
+        .await
     }
 }
 
-/// Takes one partition and checks that the log still has its positions.
+/// Takes one partition and checks that the log still has its positions. A partition that is `known` must have a row.
 fn take_one(
     store: &mut Store,
     cluster: &Cluster,
     source: &Source,
     partition: i32,
-) -> Result<(Taken, Watermarks), SessionError> {
+    known: bool,
+) -> Result<(Taken, Ownership, Watermarks), SessionError> {
     let before = watermarks(cluster, partition)?;
-    let taken = store.take(partition, before.map(|(low, _)| low))?;
+    let beginning = (!known).then(|| before.map(|(low, _)| low));
+    let (taken, ownership) = store.take(partition, beginning)?;
     if check(source, &taken, before).is_ok() {
-        return Ok((taken, before));
+        return Ok((taken, ownership, before));
     }
     // The last owner may have gone on after the first look at the log.
     let after = watermarks(cluster, partition)?;
     check(source, &taken, after)?;
-    Ok((taken, after))
+    Ok((taken, ownership, after))
 }
 
 fn watermarks(cluster: &Cluster, partition: i32) -> Result<Watermarks, SessionError> {

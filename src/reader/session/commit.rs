@@ -3,7 +3,7 @@
 use crate::message::{Message, Metric};
 use crate::reader::pairing::{DeadLetter, Pairing, Position};
 use crate::reader::score::Scored;
-use crate::reader::store::Part;
+use crate::reader::store::{Ownership, Part};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -46,10 +46,11 @@ pub(super) struct Receipt {
     pub(super) single: Option<Position>,
 }
 
-/// Builds the parts of a commit, and settles in `pairing` what they store: **from here on its progress
-/// counts on this commit; if the commit fails, the session ends and `pairing` with it.**
+/// Builds the parts of a commit, settles in `pairing` what they store, and counts the commit in `held`: **from here on
+/// both count on this commit; if it fails, the session ends and they with it.**
 pub(super) fn build(
     pairing: &mut Pairing,
+    held: &mut BTreeMap<i32, Ownership>,
     unstored: Vec<Unstored>,
     noted: BTreeSet<i32>,
 ) -> (Vec<Part>, Receipt) {
@@ -75,8 +76,11 @@ pub(super) fn build(
     }
 
     let parts = contents.into_iter().filter_map(|(partition, (batches, dead_letters))| {
-        let (epoch, next) = (pairing.epoch(partition)?, pairing.progress(partition)?);
-        Some(Part { partition, epoch, next, batches, dead_letters })
+        let next = pairing.progress(partition)?;
+        let ownership = held.get_mut(&partition)?;
+        let expected = *ownership;
+        ownership.commits += 1;
+        Some(Part { partition, expected, next, batches, dead_letters })
     });
     let parts: Vec<Part> = parts.collect();
     let receipt = Receipt {

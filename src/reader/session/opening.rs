@@ -1,10 +1,12 @@
 //! What a session needs before it begins: an answer of the brokers, and connections to Postgres.
 
-use super::{SessionError, blocking};
+use super::watchdog::Watchdog;
+use super::{Memory, SessionError, blocking};
 use crate::backoff::patiently;
 use crate::kafka::{Cluster, KafkaError, TopicIds};
+use crate::message::Metric;
 use crate::reader::Options;
-use crate::reader::store::{Source, Store};
+use crate::reader::store::{Source, Store, Tables, Watch};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,19 +34,57 @@ pub(super) async fn ask_cluster_id(cluster: Arc<Cluster>, options: &Options) -> 
     .await
 }
 
-/// Opens the connections: one that owns, and the writers. Brings the tables up to date, and tells which topics
-/// the group has read so far.
-pub(super) fn connect(
-    database_url: &str,
+/// What the offsets of this group count.
+pub(super) fn source(options: &Options, cluster_id: String) -> Source {
+    let [recency_topic, frequency_topic, monetary_topic] = options.kafka.topics.clone();
+    let consumer_group = options.group_id.clone();
+    Source { consumer_group, cluster_id, recency_topic, frequency_topic, monetary_topic }
+}
+
+/// The connections of a session.
+pub(super) struct Connections {
+    /// Takes partitions.
+    pub(super) owner: Store,
+    /// Commit.
+    pub(super) writers: Vec<Store>,
+    /// The ids of the topics that the group has read so far.
+    pub(super) topics: TopicIds,
+}
+
+/// Opens the connections. The first session of a process brings the tables up to date; later ones only look at them.
+pub(super) async fn connect(
+    watchdog: &mut Watchdog,
+    options: &Options,
     source: &Source,
-) -> Result<(Store, TopicIds, Vec<Store>), SessionError> {
-    let mut owner = Store::connect(database_url, source.clone())?;
-    for migration in owner.migrate()? {
-        tracing::info!(migration, "created or changed the tables");
+    memory: &mut Memory,
+) -> Result<Connections, SessionError> {
+    let watches = (0..=WRITERS).map(|_| watchdog.watch()).collect();
+    let (url, source, tables) = (options.database_url.clone(), source.clone(), memory.tables.clone());
+    let connecting = async { blocking(move || open(&url, source, tables.as_ref(), watches)).await? };
+    let (connections, partitions) = watchdog.guard(connecting).await?;
+    memory.tables = Some(connections.owner.tables().clone());
+    memory.known.extend(partitions);
+    Ok(connections)
+}
+
+/// Opens a connection for each watch. Also tells which partitions the group has had so far.
+fn open(
+    database_url: &str,
+    source: Source,
+    tables: Option<&Tables>,
+    watches: Vec<Arc<Watch>>,
+) -> Result<(Connections, Vec<i32>), SessionError> {
+    let mut watches = watches.into_iter();
+    let mut owner = Store::connect(database_url, source, watches.next().unwrap_or_default())?;
+    if let Some(tables) = tables {
+        owner.find_tables(tables)?;
+    } else {
+        for migration in owner.make_tables()? {
+            tracing::info!(migration, "created or changed the tables");
+        }
     }
-    owner.claim_source()?;
     let topics = owner.claim_topics(&TopicIds::default())?;
-    let writers =
-        (0..WRITERS).map(|_| Store::connect(database_url, source.clone())).collect::<Result<_, _>>()?;
-    Ok((owner, topics, writers))
+    let partitions = owner.positions(Metric::Recency)?.into_iter().map(|(partition, _)| partition).collect();
+    let writers = watches.map(|watch| owner.beside(database_url, watch)).collect::<Result<_, _>>()?;
+    Ok((Connections { owner, writers, topics }, partitions))
 }

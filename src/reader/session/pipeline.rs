@@ -13,7 +13,7 @@ use crate::failpoint;
 use crate::message::Message;
 use crate::reader::pairing::{Batch, Pairing};
 use crate::reader::score::{Rules, score};
-use crate::reader::store::{Store, StoreError};
+use crate::reader::store::{Ownership, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +45,8 @@ pub(super) struct Pipeline {
     /// Partitions whose progress is to be stored although nothing else is.
     to_note: BTreeSet<i32>,
     in_commit: BTreeSet<i32>,
+    /// How the next commit of each partition held must find it.
+    held: BTreeMap<i32, Ownership>,
     #[expect(clippy::vec_box, reason = "a connection travels to a thread and back; as a pointer")]
     idle: Vec<Box<Store>>,
     work: JoinSet<Done>,
@@ -62,6 +64,7 @@ impl Pipeline {
             ready: BTreeMap::new(),
             to_note: BTreeSet::new(),
             in_commit: BTreeSet::new(),
+            held: BTreeMap::new(),
             idle: writers.into_iter().map(Box::new).collect(),
             work: JoinSet::new(),
             scoring: 0,
@@ -89,6 +92,16 @@ impl Pipeline {
         self.to_note.insert(partition);
     }
 
+    /// A partition was taken: the next commit must find it like this.
+    pub(super) fn hold(&mut self, partition: i32, ownership: Ownership) {
+        self.held.insert(partition, ownership);
+    }
+
+    /// How the next commit of a partition must find it.
+    pub(super) fn ownership(&self, partition: i32) -> Option<Ownership> {
+        self.held.get(&partition).copied()
+    }
+
     /// Whether a partition is in the commit under way.
     pub(super) fn is_committing(&self, partition: i32) -> bool {
         self.in_commit.contains(&partition)
@@ -114,6 +127,7 @@ impl Pipeline {
         self.to_score.clear();
         self.ready.clear();
         self.to_note.clear();
+        self.held.clear();
         self.scored_ahead = 0;
         self.generation += 1;
     }
@@ -160,7 +174,7 @@ impl Pipeline {
         let noted = std::mem::take(&mut self.to_note);
         let (noted, kept) = noted.into_iter().partition(|partition| !self.in_commit.contains(partition));
         self.to_note = kept;
-        let (parts, mut receipt) = build(pairing, unstored, noted);
+        let (parts, mut receipt) = build(pairing, &mut self.held, unstored, noted);
         let Some(mut store) = (!parts.is_empty()).then(|| self.idle.pop()).flatten() else { return false };
 
         self.in_commit.extend(parts.iter().map(|part| part.partition));

@@ -16,8 +16,17 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Stored {
     pub(super) next: [i64; 3],
     pub(super) at: Instant,
+    /// When progress was last found to be as this session knows it: by a commit, or by a look.
+    pub(super) confirmed: Instant,
     /// The high watermarks when the partition was taken.
     pub(super) high_when_taken: [i64; 3],
+}
+
+impl Stored {
+    pub(super) fn when_taken(next: [i64; 3], high: [i64; 3]) -> Self {
+        let now = Instant::now();
+        Self { next, at: now, confirmed: now, high_when_taken: high }
+    }
 }
 
 impl Session<'_> {
@@ -46,7 +55,7 @@ impl Session<'_> {
         for &(partition, next) in &receipt.progress {
             // A partition that was taken away meanwhile is not ours to remember.
             if let Some(stored) = self.stored.get_mut(&partition) {
-                *stored = Stored { next, at, ..*stored };
+                *stored = Stored { next, at, confirmed: at, ..*stored };
                 advice.extend(Metric::ALL.map(|metric| (metric, partition, next[metric.index()])));
             }
         }

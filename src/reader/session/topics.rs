@@ -5,7 +5,7 @@
 //! anything is read of a partition, and again and again while the session lasts.
 
 use super::waiting::Answer;
-use super::{Session, SessionError, blocking};
+use super::{Session, SessionError};
 use crate::kafka::{Cluster, KafkaError, TopicIds};
 use crate::message::Metric;
 use crate::reader::store::{Source, Store};
@@ -64,15 +64,9 @@ impl Session<'_> {
 
     /// Compares the ids of the topics with those that are stored, and stores those that are not yet.
     pub(super) async fn verify_topics(&mut self) -> Result<(), SessionError> {
-        let mut owner = self.owner.take().ok_or_else(|| SessionError::Broken("no connection".into()))?;
         let (cluster, source) = (Arc::clone(&self.cluster), self.source.clone());
-        let (owner, stored) = blocking(move || {
-            let stored = verify(&mut owner, &cluster, &source);
-            (owner, stored)
-        })
-        .await?;
-        self.owner = Some(owner);
-        self.topics = Topics::stored(stored?);
+        let stored = self.with_owner(move |owner| verify(owner, &cluster, &source)).await?;
+        self.topics = Topics::stored(stored);
         Ok(())
     }
 }

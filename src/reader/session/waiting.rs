@@ -1,5 +1,6 @@
 //! What a session waits for, asks, and tells while it waits.
 
+use super::comparison::Comparison;
 use super::{Session, SessionError};
 use crate::backoff::Steps;
 use crate::kafka::{KafkaError, TopicIds, TopicPartitions};
@@ -26,6 +27,8 @@ pub(super) enum Answer {
     Topics(Result<TopicPartitions, KafkaError>),
     /// The ids of the topics.
     Ids(Result<TopicIds, KafkaError>),
+    /// What `progress` says.
+    Compared(Comparison),
 }
 
 /// While nothing is read: when to ask for the reason, and when to tell it.
@@ -98,6 +101,7 @@ impl Session<'_> {
             }
             Answer::Topics(topics) => self.tell_why_idle(topics),
             Answer::Ids(ids) => self.on_topic_ids(ids).await,
+            Answer::Compared(comparison) => self.on_comparison(comparison),
         }
     }
 

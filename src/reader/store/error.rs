@@ -1,7 +1,9 @@
 //! What can go wrong between the reader and Postgres, by what is to be done about it.
 
+use super::ownership::Ownership;
 use diesel::ConnectionError;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use std::time::Duration;
 
 /// A failure of the store, by what the reader does next.
 #[derive(Debug, thiserror::Error)]
@@ -27,13 +29,30 @@ pub enum StoreError {
     /// The connection string itself. What libpq says of it is not shown: it quotes passwords.
     #[error("--database-url cannot be read")]
     BadUrl,
-    /// Another reader took the partition: nothing was written.
-    #[error("partition {partition} belongs to another reader now (epoch {epoch} is over)")]
-    Fenced {
-        /// The partition that was lost.
+    /// A partition is not as this session left it: nothing was written.
+    #[error("{}", moved(*.partition, .expected, .found.as_ref()))]
+    Moved {
+        /// The partition.
         partition: i32,
-        /// The epoch under which it was held.
-        epoch: i64,
+        /// What this session wrote or read last.
+        expected: Ownership,
+        /// What `progress` says now; `None`: its row is gone.
+        found: Option<Ownership>,
+    },
+    /// Tables or rows are missing that the process has seen before.
+    #[error(
+        "{0}: a restore is under way, or somebody dropped them; waiting (a restart takes the tables as they are)"
+    )]
+    Unready(String),
+    /// Postgres did not answer for so long that it must be asked elsewhere.
+    #[error("postgres has not answered for {} s ({step}): {why}", .silence.as_secs())]
+    Mute {
+        /// What was asked for.
+        step: &'static str,
+        /// For how long nothing moved.
+        silence: Duration,
+        /// What a new connection found out.
+        why: String,
     },
     /// The group's offsets belong to other topics or another cluster.
     #[error("consumer group `{group}` has progress of {stored}, but this reader is set to {found}")]
@@ -45,6 +64,23 @@ pub enum StoreError {
         /// What the reader is configured with and connected to.
         found: String,
     },
+}
+
+/// What is the matter with a partition that is not as expected.
+fn moved(partition: i32, expected: &Ownership, found: Option<&Ownership>) -> String {
+    match found {
+        Some(found) if found.epoch > expected.epoch => {
+            format!("partition {partition} belongs to another reader now: expected {expected}; found {found}")
+        }
+        found => {
+            let found = found.map_or_else(|| "no row".to_owned(), ToString::to_string);
+            format!(
+                "progress of partition {partition} is not as this reader left it: expected {expected}; found {found}. \
+                 Postgres went back in time (a restore, a failover), or the row was changed by hand; what is gone is \
+                 read again"
+            )
+        }
+    }
 }
 
 type BoxedError = Box<dyn std::error::Error + Send + Sync>;
@@ -136,6 +172,20 @@ impl From<DieselError> for StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_partition_that_is_not_as_expected_says_what_was_and_what_is() {
+        let owner = Uuid::from_u128(0x5b0e_1c2a << 96);
+        let expected = Ownership { epoch: 3, owner, commits: 45 };
+        let said = |found| StoreError::Moved { partition: 0, expected, found }.to_string();
+        let later = said(Some(Ownership { epoch: 4, owner: Uuid::nil(), commits: 45 }));
+        assert!(later.contains("belongs to another reader now"), "{later}");
+        let back = said(Some(Ownership { commits: 25, ..expected }));
+        let words = "expected epoch 3, owner 5b0e1c2a, commit 45; found epoch 3, owner 5b0e1c2a, commit 25";
+        assert!(back.contains(words) && back.contains("went back in time"), "{back}");
+        assert!(said(None).contains("found no row"));
+    }
 
     #[test]
     fn only_what_no_retry_can_mend_is_refused() {

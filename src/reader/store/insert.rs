@@ -1,6 +1,6 @@
 //! What a commit adds to the tables.
 
-use super::{Part, Source, rows};
+use super::{Part, Source, Watch, rows};
 use crate::message::Metric;
 use crate::reader::schema;
 use crate::reader::score::{Rules, Scored};
@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::CopyFormat;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Timestamptz};
+use std::io::{self, Write};
 
 /// Rows per INSERT: Postgres allows 65 535 parameters in a statement.
 const INSERT_ROWS: usize = 1_000;
@@ -36,15 +37,34 @@ pub(super) fn segments(
     rules: &Rules,
     ids: &[i64],
     scored: &[&Scored],
+    watch: &Watch,
 ) -> QueryResult<usize> {
     let rows = ids.iter().copied().zip(scored.iter().copied());
     diesel::copy_from(schema::segments::table)
         .from_raw_data(schema::segments::table, |out| {
-            rows::write(out, &rules.segments, rows.clone())
+            rows::write(&mut Watched { out, watch }, &rules.segments, rows.clone())
                 .map_err(|e| diesel::result::Error::SerializationError(e.into()))
         })
         .with_format(CopyFormat::Binary)
         .execute(connection)
+}
+
+/// A stream to Postgres. That it takes something is a sign of life.
+struct Watched<'a, W: ?Sized> {
+    out: &'a mut W,
+    watch: &'a Watch,
+}
+
+impl<W: Write + ?Sized> Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.out.write(bytes)?;
+        self.watch.moved();
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// One statement for any number of batches. **It reaches Postgres whole before it begins**: a COPY would lock

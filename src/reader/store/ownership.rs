@@ -1,0 +1,293 @@
+//! Whose a partition is, and the compare and set that every commit rests on.
+//!
+//! **A commit moves progress only from exactly the epoch, the owner and the count of commits that its session wrote or
+//! read last.** The epoch tells readers apart that take turns. It repeats on a server that went back in time (a
+//! restore, a failover to a standby that lagged), so each taking also writes a random owner. And every commit adds
+//! one to the count, so that two states under one owner differ, also where their positions do not: what was stored
+//! *above* progress may be gone.
+
+use super::{Context, Isolation, Part, Store, StoreError};
+use crate::failpoint;
+use crate::message::Metric;
+use crate::reader::pairing::Taken;
+use crate::reader::progress::Progress;
+use crate::reader::schema::{batches, dead_letters, progress};
+use diesel::dsl::now;
+use diesel::expression::SqlLiteral;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Integer, Oid, Text, Timestamptz, Uuid as SqlUuid};
+use std::collections::BTreeSet;
+use std::fmt;
+use uuid::Uuid;
+
+/// What `progress` says of a partition beside its positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ownership {
+    /// Raised by every reader that takes the partition.
+    pub epoch: i64,
+    /// Random; written by the reader that took the partition. Nil: an earlier version took it.
+    pub owner: Uuid,
+    /// How many commits have moved the row.
+    pub commits: i64,
+}
+
+/// `epoch 3, owner 5b0e1c2a, commit 812`
+impl fmt::Display for Ownership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let owner = self.owner.simple().to_string();
+        write!(f, "epoch {}, owner {}, commit {}", self.epoch, &owner[..8], self.commits)
+    }
+}
+
+/// A row of `progress`: partition, then the parts of an [`Ownership`].
+type Row = (i32, i64, Option<Uuid>, i64);
+
+impl Ownership {
+    fn of_row((partition, epoch, owner, commits): Row) -> (i32, Self) {
+        (partition, Self { epoch, owner: owner.unwrap_or_default(), commits })
+    }
+}
+
+impl Store {
+    /// Takes a partition: from here on, a commit of an older owner fails. `beginning` is where its topics begin, for
+    /// a group that never had it; `None` if the group is known to have had it, so that its row must be there.
+    ///
+    /// **Epoch and owner are committed before anything is read**: what an earlier owner still commits, it commits
+    /// before that, and so it is seen here. What is read then is one snapshot, and must be under this owner.
+    ///
+    /// # Errors
+    /// [`StoreError::Unready`] if the row is missing; those of the statements.
+    pub fn take(
+        &mut self,
+        partition: i32,
+        beginning: Option<[i64; 3]>,
+    ) -> Result<(Taken, Ownership), StoreError> {
+        let expected = self.transaction("taking a partition", Isolation::Usual, |connection, context| {
+            context.write_owner(connection, partition, beginning)
+        })?;
+        // Between the two a pooler may go over to a server that does not know of the first.
+        self.transaction("reading progress", Isolation::OneSnapshot, |connection, context| {
+            let found = context.find(connection, &[partition])?.pop().and_then(|(_, found)| found);
+            if found != Some(expected) {
+                return Err(StoreError::Moved { partition, expected, found });
+            }
+            Ok((context.read_taken(connection, partition, expected.epoch)?, expected))
+        })
+    }
+
+    /// Compares the partitions held with what this session knows. Returns what the table says of each.
+    ///
+    /// # Errors
+    /// Those of the statement.
+    pub fn compare(&mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<Ownership>)>, StoreError> {
+        self.transaction("comparing progress", Isolation::Usual, |connection, context| {
+            context.find(connection, partitions)
+        })
+    }
+}
+
+impl Context {
+    /// Raises the epoch and writes a new owner.
+    fn write_owner(
+        &self,
+        connection: &mut PgConnection,
+        partition: i32,
+        beginning: Option<[i64; 3]>,
+    ) -> Result<Ownership, StoreError> {
+        let owner = Uuid::new_v4();
+        let written = (
+            progress::epoch.eq(progress::epoch + 1),
+            progress::owner.eq(Some(owner)),
+            progress::updated_at.eq(now.into_sql::<Timestamptz>().nullable()),
+        );
+        let raised = diesel::update(progress::table.find((&self.source.consumer_group, partition)))
+            .set(written)
+            .returning((progress::epoch, progress::commits, table_id()))
+            .get_result(connection)
+            .optional()?;
+        let (epoch, commits, table) = match (raised, beginning) {
+            (Some(raised), _) => raised,
+            (None, Some(beginning)) => self.begin(connection, partition, beginning, owner)?,
+            (None, None) => {
+                return Err(StoreError::Unready(format!(
+                    "`progress` lacks the row of partition {partition}"
+                )));
+            }
+        };
+        self.is_the_same_table(table)?;
+        Ok(Ownership { epoch, owner, commits })
+    }
+
+    /// The first row of a partition. If another reader writes it at the same moment, its epoch is raised.
+    fn begin(
+        &self,
+        connection: &mut PgConnection,
+        partition: i32,
+        [recency, frequency, monetary]: [i64; 3],
+        owner: Uuid,
+    ) -> Result<(i64, i64, u32), StoreError> {
+        let row = (
+            progress::consumer_group.eq(&self.source.consumer_group),
+            progress::partition.eq(partition),
+            progress::epoch.eq(1),
+            progress::recency_next.eq(recency),
+            progress::frequency_next.eq(frequency),
+            progress::monetary_next.eq(monetary),
+            progress::owner.eq(Some(owner)),
+            progress::updated_at.eq(now.into_sql::<Timestamptz>().nullable()),
+        );
+        let begun = diesel::insert_into(progress::table)
+            .values(row)
+            .on_conflict((progress::consumer_group, progress::partition))
+            .do_update()
+            .set((progress::epoch.eq(progress::epoch + 1), progress::owner.eq(Some(owner))))
+            .returning((progress::epoch, progress::commits, table_id()))
+            .get_result(connection)?;
+        Ok(begun)
+    }
+
+    /// Positions, and what is settled above them.
+    fn read_taken(
+        &self,
+        connection: &mut PgConnection,
+        partition: i32,
+        epoch: i64,
+    ) -> Result<Taken, StoreError> {
+        let next: (i64, i64, i64) = progress::table
+            .find((&self.source.consumer_group, partition))
+            .select((progress::recency_next, progress::frequency_next, progress::monetary_next))
+            .first(connection)?;
+        let progress = [
+            self.progress(connection, partition, Metric::Recency, next.0)?,
+            self.progress(connection, partition, Metric::Frequency, next.1)?,
+            self.progress(connection, partition, Metric::Monetary, next.2)?,
+        ];
+        Ok(Taken { partition, epoch, progress })
+    }
+
+    /// The progress of one topic: `next`, and what is settled at or above it, in either table, by the
+    /// topic's own offset.
+    fn progress(
+        &self,
+        connection: &mut PgConnection,
+        partition: i32,
+        metric: Metric,
+        next: i64,
+    ) -> Result<Progress, StoreError> {
+        let refused = dead_letters::table
+            .select(dead_letters::offset)
+            .filter(dead_letters::consumer_group.eq(&self.source.consumer_group))
+            .filter(dead_letters::topic.eq(self.source.topic(metric)))
+            .filter(dead_letters::partition.eq(partition))
+            .filter(dead_letters::offset.ge(next))
+            .load::<i64>(connection)?;
+        let stored = batches::table
+            .select(offset_of(metric))
+            .filter(batches::consumer_group.eq(&self.source.consumer_group))
+            .filter(batches::partition.eq(partition))
+            .filter(offset_of(metric).ge(next))
+            .load::<i64>(connection)?;
+        Ok(Progress::resume(next, refused.into_iter().chain(stored).collect::<BTreeSet<i64>>()))
+    }
+
+    /// What `progress` says of partitions, in their order.
+    fn find(
+        &self,
+        connection: &mut PgConnection,
+        partitions: &[i32],
+    ) -> Result<Vec<(i32, Option<Ownership>)>, StoreError> {
+        let rows: Vec<Row> = progress::table
+            .filter(progress::consumer_group.eq(&self.source.consumer_group))
+            .filter(progress::partition.eq_any(partitions))
+            .select((progress::partition, progress::epoch, progress::owner, progress::commits))
+            .load(connection)?;
+        let rows: Vec<_> = rows.into_iter().map(Ownership::of_row).collect();
+        let found = |p: i32| rows.iter().find(|(partition, _)| *partition == p).map(|(_, found)| *found);
+        Ok(partitions.iter().map(|&p| (p, found(p))).collect())
+    }
+
+    /// A restore makes tables anew, and other sessions may write to them before it is done.
+    fn is_the_same_table(&self, oid: u32) -> Result<(), StoreError> {
+        if oid == self.progress_oid {
+            return Ok(());
+        }
+        Err(made_anew())
+    }
+
+    /// Moves the progress of partitions if each is still as this session knows it.
+    pub(super) fn move_progress(
+        &self,
+        connection: &mut PgConnection,
+        parts: &[Part],
+    ) -> Result<(), StoreError> {
+        let each = |of: fn(&Part) -> i64| -> Vec<i64> { parts.iter().map(of).collect() };
+        let partitions: Vec<i32> = parts.iter().map(|part| part.partition).collect();
+        let owners: Vec<Uuid> = parts.iter().map(|part| part.expected.owner).collect();
+        let moved = diesel::sql_query(COMPARE_AND_SET)
+            .bind::<Text, _>(&self.source.consumer_group)
+            .bind::<Oid, _>(self.progress_oid)
+            .bind::<Array<Integer>, _>(&partitions)
+            .bind::<Array<BigInt>, _>(each(|part| part.expected.epoch))
+            .bind::<Array<SqlUuid>, _>(owners)
+            .bind::<Array<BigInt>, _>(each(|part| part.expected.commits))
+            .bind::<Array<BigInt>, _>(each(|part| part.next[0]))
+            .bind::<Array<BigInt>, _>(each(|part| part.next[1]))
+            .bind::<Array<BigInt>, _>(each(|part| part.next[2]))
+            .execute(connection)?;
+        failpoint::reach("after_progress");
+        // Without this check, a reader that has lost its partition, or whose server went back in time, could still
+        // write.
+        if moved == parts.len() { Ok(()) } else { Err(self.mismatch(connection, parts, &partitions)?) }
+    }
+
+    /// Which of the parts is not as expected, and what there is instead.
+    fn mismatch(
+        &self,
+        connection: &mut PgConnection,
+        parts: &[Part],
+        partitions: &[i32],
+    ) -> Result<StoreError, StoreError> {
+        let found = self.find(connection, partitions)?;
+        let differs = parts.iter().zip(found).find(|(part, (_, found))| *found != Some(part.expected));
+        // Where no row differs, the table does.
+        Ok(differs.map_or_else(made_anew, |(part, (partition, found))| StoreError::Moved {
+            partition,
+            expected: part.expected,
+            found,
+        }))
+    }
+}
+
+fn made_anew() -> StoreError {
+    StoreError::Unready("the table `progress` was made anew since this session began".to_owned())
+}
+
+/// The statement that makes exactly-once true: it changes a row only if nobody else has since this session wrote or read
+/// it, and makes the next one of the count.
+const COMPARE_AND_SET: &str = "
+    UPDATE progress AS p
+    SET recency_next = n.recency, frequency_next = n.frequency, monetary_next = n.monetary,
+        commits = p.commits + 1,
+        updated_at = now()
+    FROM unnest($3::int4[], $4::int8[], $5::uuid[], $6::int8[], $7::int8[], $8::int8[], $9::int8[])
+        AS n (partition, epoch, owner, commits, recency, frequency, monetary)
+    WHERE p.consumer_group = $1 AND p.partition = n.partition
+        AND p.epoch = n.epoch
+        AND p.owner = n.owner
+        AND p.commits = n.commits
+        AND p.tableoid = $2";
+
+/// Which table a row of `progress` is in: one that is made anew has another number.
+fn table_id() -> SqlLiteral<Oid> {
+    diesel::dsl::sql("progress.tableoid")
+}
+
+/// The column of `batches` that holds the offset of a metric's message.
+fn offset_of(metric: Metric) -> Box<dyn BoxableExpression<batches::table, Pg, SqlType = BigInt>> {
+    match metric {
+        Metric::Recency => Box::new(batches::recency_offset),
+        Metric::Frequency => Box::new(batches::frequency_offset),
+        Metric::Monetary => Box::new(batches::monetary_offset),
+    }
+}

@@ -1,0 +1,106 @@
+//! What a connection waits for, and since when.
+//!
+//! A thread that talks to Postgres blocks in libpq, which has no limit of its own. So it writes down here what it
+//! began, and every sign of life; the session looks at it from outside (`session::watchdog`).
+
+use chrono::{DateTime, Utc};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// The step of a connection that is being made.
+pub const CONNECTING: &str = "connecting";
+
+/// The notes of one connection. Shared between its thread and the session.
+#[derive(Debug, Default)]
+pub struct Watch(Mutex<Option<Waiting>>);
+
+/// A wait for Postgres.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    /// What was asked for, in words for the log.
+    pub step: &'static str,
+    /// When it was asked for, or when the connection moved last.
+    pub since: Instant,
+    /// Who works on it in the server, once that is known.
+    pub backend: Option<Backend>,
+}
+
+/// A server process, and the transaction that it works on for us. Behind a pooler each transaction may have
+/// another one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backend {
+    /// The process id in the server.
+    pub pid: i32,
+    /// When the transaction began, by the server's clock. A process id alone may belong to somebody else by now.
+    pub begun: DateTime<Utc>,
+}
+
+/// As long as this lives, the connection works on something.
+pub struct Work<'a>(&'a Watch);
+
+impl Watch {
+    /// Something is asked of Postgres.
+    pub fn begin(&self, step: &'static str) -> Work<'_> {
+        *self.lock() = Some(Waiting { step, since: Instant::now(), backend: None });
+        Work(self)
+    }
+
+    /// The next part of the same work.
+    pub(super) fn step(&self, step: &'static str) {
+        if let Some(waiting) = self.lock().as_mut() {
+            (waiting.step, waiting.since) = (step, Instant::now());
+        }
+    }
+
+    /// The connection took or gave something.
+    pub fn moved(&self) {
+        if let Some(waiting) = self.lock().as_mut() {
+            waiting.since = Instant::now();
+        }
+    }
+
+    /// Who works on it from here on.
+    pub(super) fn served_by(&self, backend: Backend) {
+        if let Some(waiting) = self.lock().as_mut() {
+            (waiting.backend, waiting.since) = (Some(backend), Instant::now());
+        }
+    }
+
+    /// What the connection waits for now; `None` while it has nothing to do.
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.lock().clone()
+    }
+
+    /// The notes, which are only ever held for an assignment.
+    fn lock(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_waits_only_while_it_works_and_for_what_it_began_last() {
+        let watch = Watch::default();
+        watch.step("nothing");
+        assert_eq!(watch.waiting(), None);
+        let work = watch.begin("BEGIN");
+        let backend = Backend { pid: 7, begun: DateTime::UNIX_EPOCH };
+        watch.served_by(backend);
+        watch.step("COMMIT");
+        let waiting = watch.waiting().unwrap();
+        assert_eq!((waiting.step, waiting.backend), ("COMMIT", Some(backend)));
+        watch.moved();
+        assert!(watch.waiting().unwrap().since >= waiting.since);
+        drop(work);
+        assert_eq!(watch.waiting(), None);
+    }
+}

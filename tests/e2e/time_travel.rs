@@ -1,0 +1,177 @@
+//! Postgres goes back in time under a live reader: a restore, an edit by hand. Nothing may be lost for it.
+
+use crate::world::{World, wait_for};
+use diesel::connection::SimpleConnection;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn dump(world: &World, file: &str) {
+    run("pg_dump", &["--format=custom", "--file", file, &world.database_url]);
+}
+
+fn restore(world: &World, file: &str) {
+    run("pg_restore", &["--clean", "--if-exists", "--dbname", &world.database_url, file]);
+}
+
+#[test]
+fn what_a_restore_under_an_idle_reader_takes_back_is_stored_again() {
+    let world = World::new("restored", 2);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dump").to_str().unwrap().to_owned();
+    let mut reader = world.reader(&[]);
+    world.produce(&["--batches", "20", "--interval", "1ms"]);
+    world.wait_for_batches(20);
+    dump(&world, &file);
+    world.produce(&["--batches", "20", "--interval", "1ms"]);
+    world.wait_for_batches(40);
+    restore(&world, &file);
+    // No message comes: the reader finds out by itself.
+    world.wait_for_batches(40);
+    world.produce(&["--batches", "5", "--interval", "1ms"]);
+    world.wait_for_batches(45);
+    let said = reader.said();
+    assert!(said.contains("expected") && said.contains("found"), "{said}");
+    reader.stop();
+    let said = world.verify(&["--progress", "--expect-dead", "0"]);
+    assert!(said.contains("45 batches"), "{said}");
+}
+
+#[test]
+fn what_a_restore_under_a_busy_reader_takes_back_is_stored_again() {
+    let world = World::new("restored_busy", 3);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dump").to_str().unwrap().to_owned();
+    let mut reader = world.reader(&[]);
+    let mut producer = world.producer(&["--interval", "5ms"]);
+    world.wait_for_batches(100);
+    dump(&world, &file);
+    let before = world.number("SELECT count(*) FROM batches").unwrap();
+    world.wait_for_batches(before + 100);
+    for _ in 0..2 {
+        restore(&world, &file);
+        let stored = wait_for("the tables", || world.number("SELECT count(*) FROM batches"));
+        world.wait_for_batches(stored + 100);
+    }
+    producer.stop();
+    reader.stop();
+    world.catch_up(&[]);
+    world.verify(&["--progress", "--expect-dead", "0"]);
+}
+
+/// Changes progress under an idle reader, then sends batches: the next commit must not go through.
+fn changed_by_hand(name: &str, change: &str) {
+    let world = World::new(name, 1);
+    let mut reader = world.reader(&[]);
+    world.produce(&["--batches", "3", "--interval", "1ms"]);
+    wait_for("progress past the markers", || {
+        (world.number("SELECT recency_next FROM progress") == Some(6)).then_some(())
+    });
+    world.connect().batch_execute(change).unwrap();
+    world.produce(&["--batches", "2", "--interval", "1ms"]);
+    reader.wait_until_it_says("expected");
+    world.wait_for_batches(5);
+    reader.stop();
+    world.verify(&["--progress", "--expect-dead", "0"]);
+}
+
+#[test]
+fn a_commit_under_another_owner_writes_nothing() {
+    changed_by_hand("owner", "UPDATE progress SET owner = '00000000-0000-4000-8000-000000000000'");
+}
+
+#[test]
+fn a_commit_under_another_count_writes_nothing() {
+    changed_by_hand("count", "UPDATE progress SET commits = commits - 1");
+}
+
+#[test]
+fn a_commit_without_its_row_writes_nothing_and_a_restart_starts_over() {
+    let world = World::new("no_row", 1);
+    let mut reader = world.reader(&[]);
+    world.produce(&["--batches", "3", "--interval", "1ms"]);
+    world.wait_for_batches(3);
+    let change = "BEGIN; DELETE FROM segments; DELETE FROM batches; DELETE FROM progress; COMMIT";
+    world.connect().batch_execute(change).unwrap();
+    world.produce(&["--batches", "2", "--interval", "1ms"]);
+    reader.wait_until_it_says("found no row");
+    reader.wait_until_it_says("`progress` lacks the row of partition 0: a restore is under way");
+    assert_eq!(world.number("SELECT count(*) FROM batches"), Some(0));
+    reader.stop();
+    world.catch_up(&[]);
+    world.verify(&["--progress", "--expect-dead", "0"]);
+}
+
+/// Tables that are away for a while, as in the middle of a restore.
+const HIDDEN: [(&str, &str); 4] = [
+    (
+        "ALTER TABLE progress SET SCHEMA hidden; ALTER TABLE batches SET SCHEMA hidden",
+        "ALTER TABLE hidden.progress SET SCHEMA public; ALTER TABLE hidden.batches SET SCHEMA public",
+    ),
+    ("ALTER TABLE segments SET SCHEMA hidden", "ALTER TABLE hidden.segments SET SCHEMA public"),
+    (
+        "CREATE TABLE hidden.sources AS SELECT * FROM sources; DELETE FROM sources",
+        "INSERT INTO sources SELECT * FROM hidden.sources; DROP TABLE hidden.sources",
+    ),
+    (
+        "ALTER TABLE batches DROP CONSTRAINT batches_consumer_group_partition_recency_offset_key",
+        "ALTER TABLE batches ADD CONSTRAINT batches_consumer_group_partition_recency_offset_key
+            UNIQUE (consumer_group, partition, recency_offset)",
+    ),
+];
+
+#[test]
+fn a_session_that_meets_a_restore_creates_nothing_and_waits() {
+    let world = World::new("half_restored", 1);
+    let mut reader = world.reader(&[]);
+    world.produce(&["--batches", "2", "--interval", "1ms"]);
+    world.wait_for_batches(2);
+    let mut admin = world.connect();
+    admin.batch_execute("CREATE SCHEMA hidden").unwrap();
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    let all = world.number(tables);
+    let mut waits = 0;
+    for (number, (hide, show)) in HIDDEN.into_iter().enumerate() {
+        admin.batch_execute(hide).unwrap();
+        let hidden = world.number(tables);
+        crate::outages::cut_connections(&world);
+        waits += 1;
+        wait_for("the reader to wait", || {
+            (reader.said().matches("a restore is under way").count() >= waits).then_some(())
+        });
+        sleep(Duration::from_secs(1));
+        assert_eq!(world.number(tables), hidden, "nothing is created; it said:\n{}", reader.said());
+        admin.batch_execute(show).unwrap();
+        assert_eq!(world.number(tables), all);
+        world.produce(&["--batches", "1"]);
+        world.wait_for_batches(3 + number as i64);
+        waits = reader.said().matches("a restore is under way").count();
+    }
+    reader.stop();
+    world.verify(&["--progress", "--expect-dead", "0"]);
+}
+
+#[test]
+fn a_restart_after_the_tables_were_dropped_starts_over() {
+    let world = World::new("dropped", 1);
+    world.produce(&["--batches", "4", "--interval", "1ms"]);
+    let mut reader = world.reader(&[]);
+    world.wait_for_batches(4);
+    world
+        .connect()
+        .batch_execute(
+            "DROP TABLE segments, batches, dead_letters, progress, sources, __diesel_schema_migrations",
+        )
+        .unwrap();
+    reader.wait_until_it_says("a restore is under way");
+    assert_eq!(world.number("SELECT count(*) FROM batches"), None, "nothing is created");
+    reader.stop();
+    world.catch_up(&[]);
+    let said = world.verify(&["--progress", "--expect-dead", "0"]);
+    assert!(said.contains("4 batches"), "{said}");
+}
