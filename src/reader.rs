@@ -94,6 +94,7 @@ fn retry_or_end(error: SessionError, options: &Options, outage: &mut Steps) -> R
     let hint = match &error {
         SessionError::Rejoin => return Ok(()),
         SessionError::Store(StoreError::Refused { hint, .. }) => (*hint).to_owned(),
+        SessionError::Store(StoreError::Contradiction { hint, .. }) => hint.clone(),
         SessionError::Store(StoreError::OtherSource { .. }) => {
             "its offsets mean nothing there: use a new --group-id, which starts at the beginning".to_owned()
         }
@@ -128,13 +129,18 @@ fn retry_or_end(error: SessionError, options: &Options, outage: &mut Steps) -> R
         }
         SessionError::Store(_) | SessionError::Kafka(KafkaError::Transient(_)) | SessionError::Broken(_) => {
             if let Some(away) = outage.due() {
-                // One line, whatever libpq made of it.
-                let error = format!("{:#}", anyhow::Error::new(error));
-                let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
-                tracing::warn!(for_s = away.as_secs(), "{error}; starting over");
+                tell(error, away);
             }
             return Ok(());
         }
     };
     Err(Failure::at_work(error, hint))
+}
+
+/// Says why a session ended and what comes next, on one line, whatever libpq made of it.
+fn tell(error: SessionError, away: Duration) {
+    let waits = matches!(error, SessionError::Store(StoreError::Unready(_)));
+    let error = format!("{:#}", anyhow::Error::new(error));
+    let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
+    tracing::warn!(for_s = away.as_secs(), "{error}{}", if waits { "" } else { "; starting over" });
 }

@@ -11,6 +11,7 @@
 //! lock. So every transaction may run in another server process, as behind a pooler.
 
 mod address;
+mod contradictions;
 mod error;
 mod insert;
 mod ownership;

@@ -175,3 +175,43 @@ fn a_restart_after_the_tables_were_dropped_starts_over() {
     let said = world.verify(&["--progress", "--expect-dead", "0"]);
     assert!(said.contains("4 batches"), "{said}");
 }
+
+#[test]
+fn a_sequence_behind_its_table_stops_the_reader_which_says_how_to_set_it() {
+    let world = World::new("sequence", 1);
+    world.produce(&["--batches", "3", "--interval", "1ms"]);
+    world.catch_up(&[]);
+    world.connect().batch_execute("ALTER TABLE batches ALTER id RESTART").unwrap();
+    let mut reader = world.reader(&[]);
+    reader.fails(1, "`batches` has id 3, and its sequence has given 0 so far");
+    let said = reader.said();
+    let (_, statement) = said.split_once("set the sequence: ").unwrap();
+    world.connect().batch_execute(statement.lines().next().unwrap()).unwrap();
+    world.produce(&["--batches", "2", "--interval", "1ms"]);
+    world.catch_up(&[]);
+    let said = world.verify(&["--progress", "--expect-dead", "0"]);
+    assert!(said.contains("5 batches"), "{said}");
+}
+
+#[test]
+fn rows_whose_batch_is_yet_to_come_stop_the_reader() {
+    let world = World::new("rows_to_come", 1);
+    world.produce(&["--batches", "3", "--interval", "1ms"]);
+    world.catch_up(&[]);
+    world.connect().batch_execute("TRUNCATE batches, progress RESTART IDENTITY").unwrap();
+    let mut reader = world.reader(&[]);
+    reader.fails(1, "`segments` has rows of batch 1, and the sequence of `batches` has given 0 so far");
+    world.connect().batch_execute("TRUNCATE segments").unwrap();
+    world.catch_up(&[]);
+    world.verify(&["--progress", "--expect-dead", "0"]);
+}
+
+#[test]
+fn a_newest_batch_without_rows_is_warned_of() {
+    let world = World::new("bare", 1);
+    world.produce(&["--batches", "3", "--interval", "1ms"]);
+    world.catch_up(&[]);
+    world.connect().batch_execute("TRUNCATE segments").unwrap();
+    let reader = world.catch_up(&[]);
+    assert!(reader.said().contains("batch 3, the newest of partition 0, has no rows"), "{}", reader.said());
+}

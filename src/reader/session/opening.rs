@@ -82,6 +82,9 @@ fn open(
         for migration in owner.make_tables()? {
             tracing::info!(migration, "created or changed the tables");
         }
+        for contradiction in owner.find_contradictions()? {
+            tracing::warn!("{contradiction}");
+        }
     }
     let topics = owner.claim_topics(&TopicIds::default())?;
     let partitions = owner.positions(Metric::Recency)?.into_iter().map(|(partition, _)| partition).collect();

@@ -44,6 +44,14 @@ pub enum StoreError {
         "{0}: a restore is under way, or somebody dropped them; waiting (a restart takes the tables as they are)"
     )]
     Unready(String),
+    /// The tables are of different moments, and going on would mix them.
+    #[error("the tables contradict each other: {what}")]
+    Contradiction {
+        /// What was found.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// Postgres did not answer for so long that it must be asked elsewhere.
     #[error("postgres has not answered for {} s ({step}): {why}", .silence.as_secs())]
     Mute {

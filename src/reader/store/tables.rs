@@ -108,13 +108,15 @@ impl Store {
     /// table `progress` is.
     ///
     /// # Errors
-    /// [`StoreError::Unready`] while something is missing; [`StoreError::OtherSource`].
+    /// [`StoreError::Unready`] while something is missing; [`StoreError::OtherSource`];
+    /// [`StoreError::Contradiction`].
     pub fn find_tables(&mut self, tables: &Tables) -> Result<(), StoreError> {
         self.context.tables = tables.clone();
         self.context.progress_oid =
             self.transaction("looking at the tables", Isolation::Usual, |connection, context| {
                 context.tables.check(connection)?;
                 context.check_source(connection)?;
+                context.check_sequences(connection)?;
                 progress_oid(connection)
             })?;
         Ok(())
