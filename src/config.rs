@@ -4,7 +4,7 @@
 //! the two daemons. **Flag > environment > `.env` > default.**
 
 use crate::failure::Failure;
-use crate::kafka::{Connection, parse_properties};
+use crate::kafka::{Cluster, Connection, Consumer, KafkaError, Sender, parse_properties};
 use crate::reader::quintile::Ties;
 use crate::reader::score::Rules;
 use crate::reader::segment::SegmentMap;
@@ -105,6 +105,11 @@ impl KafkaFlags {
     }
 }
 
+/// A property that no client takes.
+fn wrong_property(error: KafkaError) -> Failure {
+    Failure::configuration(error, "see --kafka-property and KAFKA_PROPERTIES".to_owned())
+}
+
 /// Sends random customer snapshots to the three topics, each whole in a Kafka transaction
 #[derive(Debug, Parser)]
 #[command(name = "producer", version)]
@@ -144,8 +149,11 @@ impl ProducerFlags {
     /// # Errors
     /// Names the flag that is wrong.
     pub fn options(&self) -> Result<producer::Options, Failure> {
+        let kafka = self.kafka.connection()?;
+        Sender::check(&kafka, &self.transactional_id).map_err(wrong_property)?;
+        Cluster::check(&kafka).and_then(|()| Cluster::check_creating(&kafka)).map_err(wrong_property)?;
         Ok(producer::Options {
-            kafka: self.kafka.connection()?,
+            kafka,
             interval: self.interval,
             customers: self.customers as usize,
             batches: self.batches,
@@ -217,8 +225,10 @@ impl ReaderFlags {
             let error = anyhow!("--buffer-bytes {} is less than {LEAST_BUFFER}", self.buffer_bytes);
             return Err(Failure::configuration(error, None));
         }
+        let kafka = self.kafka.connection()?;
+        Consumer::check(&kafka).and_then(|()| Cluster::check(&kafka)).map_err(wrong_property)?;
         Ok(reader::Options {
-            kafka: self.kafka.connection()?,
+            kafka,
             database_url,
             group_id: self.group_id.clone(),
             rules: Rules {

@@ -3,14 +3,15 @@
 //! Owns clients, their settings and what their errors mean. Does not own what messages say (`message`)
 //! nor what is done about an error (the two daemons).
 //!
-//! The one idea: **the settings that carry a guarantee are fixed here and cannot be overridden**;
-//! everything else of librdkafka is open to `--kafka-property`.
+//! The one idea: **the settings that carry a guarantee are fixed here and cannot be overridden**, under none of
+//! their names; everything else of librdkafka is open to `--kafka-property`.
 
 mod bootstrap;
 mod cluster;
 mod consumer;
 mod producer;
 mod properties;
+mod settings;
 mod topic_ids;
 
 pub use cluster::{Cluster, TopicIds, TopicPartitions};
@@ -20,7 +21,9 @@ pub use properties::parse_properties;
 
 use crate::message::Metric;
 use rdkafka::ClientConfig;
+use rdkafka::client::Client;
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
+use rdkafka::types::RDKafkaType;
 
 /// Where Kafka is, and what the three topics are called.
 #[derive(Clone, Debug)]
@@ -44,23 +47,51 @@ impl Connection {
         Metric::ALL.into_iter().find(|&metric| self.topic(metric) == topic)
     }
 
-    /// Settings of one client: `defaults` first, which the user may override, then `fixed`.
+    /// Settings of one client: `defaults`, which the user may override, then `fixed`.
     fn client_config(&self, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> ClientConfig {
+        let defaults = SHARED.iter().chain(defaults).copied();
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap_servers);
-        config.set("client.id", "rfm-stream");
-        // After an outage the brokers are tried again within a second, not within ten.
-        config.set("reconnect.backoff.max.ms", "1000");
-        config.set("socket.keepalive.enable", "true");
-        // No metadata for this long: the bootstrap servers are asked again, not after librdkafka's 5 minutes.
-        config.set("metadata.recovery.rebootstrap.trigger.ms", "2000");
-        let own = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in defaults.iter().copied().chain(own).chain(fixed.iter().copied()) {
+        for (name, value) in properties::last_of_each(defaults, &self.properties) {
             config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.bootstrap_servers);
+        for (name, value) in fixed {
+            config.set(*name, *value);
         }
         config
     }
+
+    /// Makes a client without brokers, which asks nobody, and looks at what it is configured with.
+    ///
+    /// # Errors
+    /// [`KafkaError::Property`] and [`KafkaError::Properties`].
+    fn check(
+        &self,
+        kind: RDKafkaType,
+        defaults: &[(&str, &str)],
+        fixed: &[(&str, &str)],
+    ) -> Result<(), KafkaError> {
+        let mut config = self.client_config(defaults, fixed);
+        let without = Self { properties: Vec::new(), ..self.clone() };
+        properties::judge(&config, &without.client_config(defaults, fixed))?;
+        config.remove("bootstrap.servers");
+        match Client::new(&config, config.create_native_config()?, kind, cluster::Quiet) {
+            Err(RdKafkaError::ClientCreation(what)) => Err(KafkaError::Properties(what)),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(()),
+        }
+    }
 }
+
+/// Settings of all clients that the user may override.
+const SHARED: [(&str, &str); 4] = [
+    ("client.id", "rfm-stream"),
+    // After an outage the brokers are tried again within a second, not within ten.
+    ("reconnect.backoff.max.ms", "1000"),
+    ("socket.keepalive.enable", "true"),
+    // No metadata for this long: the bootstrap servers are asked again, not after librdkafka's 5 minutes.
+    ("metadata.recovery.rebootstrap.trigger.ms", "2000"),
+];
 
 /// A failure of Kafka, by what is to be done about it.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +104,9 @@ pub enum KafkaError {
         /// What librdkafka says about it.
         message: String,
     },
+    /// Properties that librdkafka takes one by one, but not together, or not in a client of this kind.
+    #[error("librdkafka does not accept the properties of a client: {0}")]
+    Properties(String),
     /// What no retry can mend: wrong credentials, missing permission.
     #[error("kafka turned the client away: {0}")]
     Refused(String),

@@ -119,7 +119,7 @@ async fn open(options: &Options) -> Result<Sender, Failure> {
 
 fn unusable(error: KafkaError) -> Failure {
     match error {
-        KafkaError::Property { .. } => {
+        KafkaError::Property { .. } | KafkaError::Properties(_) => {
             Failure::configuration(error, "see --kafka-property and KAFKA_PROPERTIES".to_owned())
         }
         _ => Failure::at_work(error, "check --bootstrap-servers and --kafka-property".to_owned()),

@@ -103,7 +103,7 @@ fn retry_or_end(error: SessionError, options: &Options, outage: &mut Steps) -> R
                 "give postgres://USER:PASSWORD@HOST:PORT/DATABASE; in a password, percent-encode @ : / ? #";
             return Err(Failure::configuration(error, hint.to_owned()));
         }
-        SessionError::Kafka(KafkaError::Property { .. }) => {
+        SessionError::Kafka(KafkaError::Property { .. } | KafkaError::Properties(_)) => {
             return Err(Failure::configuration(
                 error,
                 "see --kafka-property and KAFKA_PROPERTIES".to_owned(),

@@ -8,11 +8,25 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataBroker;
+use rdkafka::types::RDKafkaType;
 use std::fmt;
 use std::time::Duration;
 
 /// How long a question may take; then it is asked again later.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Settings that carry a guarantee; see `properties::RESERVED`.
+const FIXED: [(&str, &str); 3] = [
+    ("isolation.level", "read_uncommitted"),
+    ("allow.auto.create.topics", "false"),
+    // Nobody takes them off the queue while there is nothing to ask.
+    ("statistics.interval.ms", "0"),
+];
+
+/// The same for the client that creates topics. It sends no messages, but properties of the producer's may need
+/// idempotence.
+const FIXED_TO_CREATE: [(&str, &str); 2] =
+    [("allow.auto.create.topics", "false"), ("enable.idempotence", "true")];
 
 /// What the brokers call each of the three topics beside its name; `None` where it does not exist, or where
 /// brokers have no ids (before Kafka 2.8).
@@ -63,18 +77,28 @@ impl ClientContext for Quiet {
 impl ConsumerContext for Quiet {}
 
 impl Cluster {
+    /// Checks the properties, and asks no broker.
+    ///
+    /// # Errors
+    /// [`KafkaError::Property`] and [`KafkaError::Properties`].
+    pub fn check(connection: &Connection) -> Result<(), KafkaError> {
+        connection.check(RDKafkaType::RD_KAFKA_CONSUMER, &[], &FIXED)
+    }
+
+    /// The same for [`Cluster::create_topic`].
+    ///
+    /// # Errors
+    /// As above.
+    pub fn check_creating(connection: &Connection) -> Result<(), KafkaError> {
+        connection.check(RDKafkaType::RD_KAFKA_PRODUCER, &[], &FIXED_TO_CREATE)
+    }
+
     /// A client that connects when it is first asked.
     ///
     /// # Errors
     /// [`KafkaError::Property`].
     pub fn new(connection: &Connection) -> Result<Self, KafkaError> {
-        let fixed = [
-            ("isolation.level", "read_uncommitted"),
-            ("allow.auto.create.topics", "false"),
-            // Nobody takes them off the queue while there is nothing to ask.
-            ("statistics.interval.ms", "0"),
-        ];
-        let client = connection.client_config(&[], &fixed).create_with_context(Quiet)?;
+        let client = connection.client_config(&[], &FIXED).create_with_context(Quiet)?;
         Ok(Self { connection: connection.clone(), client })
     }
 
@@ -155,7 +179,8 @@ impl Cluster {
     /// # Errors
     /// What the brokers say.
     pub async fn create_topic(&self, topic: &str, partitions: usize) -> Result<bool, KafkaError> {
-        let admin: AdminClient<_> = self.connection.client_config(&[], &[]).create_with_context(Quiet)?;
+        let config = self.connection.client_config(&[], &FIXED_TO_CREATE);
+        let admin: AdminClient<_> = config.create_with_context(Quiet)?;
         let count = i32::try_from(partitions).map_err(|e| KafkaError::Refused(e.to_string()))?;
         // -1: the brokers' `default.replication.factor`.
         let new = NewTopic::new(topic, count, TopicReplication::Fixed(-1));

@@ -17,7 +17,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::statistics::Statistics;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaRespErr, RDKafkaType};
 use rdkafka::{Offset, TopicPartitionList};
 use settings::{DEFAULTS, FIXED};
 use std::collections::HashMap;
@@ -67,6 +67,14 @@ struct Context {
 }
 
 impl Consumer {
+    /// Checks the properties, and asks no broker.
+    ///
+    /// # Errors
+    /// [`KafkaError::Property`] and [`KafkaError::Properties`].
+    pub fn check(connection: &Connection) -> Result<(), KafkaError> {
+        connection.check(RDKafkaType::RD_KAFKA_CONSUMER, &DEFAULTS, &FIXED)
+    }
+
     /// Joins the group. Nothing is read before the first [`Event::Assigned`] is answered.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! The transactional producer: the batches of a transaction arrive whole, or none of them at all.
 
+mod settings;
+
 use super::bootstrap::{self, Deafness};
 use super::{Connection, KafkaError};
 use crate::failpoint;
@@ -11,32 +13,14 @@ use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaError, RDKafkaErrorCode 
 use rdkafka::producer::future_producer::Delivery;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
 use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaType;
+use settings::{DEFAULTS, FIXED};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 /// One try of a transactional call; librdkafka goes on with the same call when it is made again.
 const TRY: Duration = Duration::from_secs(5);
-
-/// Settings that the user may override.
-const DEFAULTS: [(&str, &str); 5] = [
-    ("client.id", "rfm-producer"),
-    ("linger.ms", "0"),
-    ("statistics.interval.ms", "1000"),
-    // While partitions are added, the client may know of more in one topic than in another; with librdkafka's 5
-    // minutes the same batch would be refused and sent again for as long.
-    ("topic.metadata.refresh.interval.ms", "2000"),
-    // Brokers decide what is too large; librdkafka's own bound of 1 MB is below a batch of 100 000.
-    ("message.max.bytes", "1000000000"),
-];
-
-/// Settings that carry a guarantee; see `properties::RESERVED`. The partitioner is that of the Java
-/// clients: with equal partition counts a key has the same partition number in the three topics.
-const FIXED: [(&str, &str); 3] = [
-    ("enable.idempotence", "true"),
-    ("partitioner", "murmur2_random"),
-    ("allow.auto.create.topics", "false"),
-];
 
 /// librdkafka's queue is full: when to look again.
 const QUEUE_PAUSE: Duration = Duration::from_millis(1);
@@ -112,6 +96,16 @@ impl ClientContext for Quiet {
 }
 
 impl Sender {
+    /// Checks the properties, and asks no broker.
+    ///
+    /// # Errors
+    /// [`KafkaError::Property`] and [`KafkaError::Properties`].
+    pub fn check(connection: &Connection, transactional_id: &str) -> Result<(), KafkaError> {
+        // With an id, for timeouts are judged by that of a transaction.
+        let fixed = [&FIXED[..], &[("transactional.id", transactional_id)]].concat();
+        connection.check(RDKafkaType::RD_KAFKA_PRODUCER, &DEFAULTS, &fixed)
+    }
+
     /// A client that connects when [`Sender::open`] is called.
     ///
     /// # Errors

@@ -8,7 +8,10 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use std::time::Duration;
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// For an answer of the brokers.
+fn timeout() -> Duration {
+    crate::slowness::allowed(Duration::from_secs(30), Duration::ZERO)
+}
 
 fn config(kafka: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -25,7 +28,7 @@ fn admin(kafka: &str) -> AdminClient<DefaultClientContext> {
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
+    AdminOptions::new().operation_timeout(Some(timeout())).request_timeout(Some(timeout()))
 }
 
 pub fn create_topics(kafka: &str, topics: &[String], partitions: i32) {
@@ -49,7 +52,7 @@ pub fn delete_topics(kafka: &str, topics: &[String]) {
         }
     });
     let exists = |topic: &str| {
-        let metadata = admin.inner().fetch_metadata(Some(topic), TIMEOUT).unwrap();
+        let metadata = admin.inner().fetch_metadata(Some(topic), timeout()).unwrap();
         metadata.topics().iter().any(|found| found.name() == topic && found.error().is_none())
     };
     crate::world::wait_for("the topics to go", || (!names.iter().any(|topic| exists(topic))).then_some(()));
@@ -111,7 +114,7 @@ impl Plain {
 
     pub fn transactional(kafka: &str, id: &str) -> Self {
         let producer = Self(config(kafka).set("transactional.id", id).create().unwrap());
-        producer.0.init_transactions(TIMEOUT).unwrap();
+        producer.0.init_transactions(timeout()).unwrap();
         producer
     }
 
@@ -120,11 +123,11 @@ impl Plain {
     }
 
     pub fn commit(&self) {
-        self.0.commit_transaction(TIMEOUT).unwrap();
+        self.0.commit_transaction(timeout()).unwrap();
     }
 
     pub fn abort(&self) {
-        self.0.abort_transaction(TIMEOUT).unwrap();
+        self.0.abort_transaction(timeout()).unwrap();
     }
 
     pub fn send(&self, topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) {
@@ -149,6 +152,6 @@ impl Plain {
 
     /// Waits until everything has arrived.
     pub fn flush(&self) {
-        self.0.flush(TIMEOUT).unwrap();
+        self.0.flush(timeout()).unwrap();
     }
 }

@@ -5,7 +5,7 @@
 //! which reads the topics and computes with pandas.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-#![allow(dead_code, reason = "`world` and `kafka` are shared with the fault tests")]
+#![allow(dead_code, reason = "`world`, `kafka` and `slowness` are shared with the fault tests")]
 
 mod bad_input;
 mod batches;
@@ -18,6 +18,7 @@ mod outages;
 mod producing;
 mod recovery;
 mod retention;
+mod slowness;
 mod startup;
 mod time_travel;
 mod topics;

@@ -1,8 +1,9 @@
 //! Memory: what the reader needs at its peak, while messages of 32 MiB come in every way.
 
 use crate::kafka::Plain;
+use crate::slowness::Deadline;
 use crate::world::{Daemon, PATIENCE, World};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const MIB: usize = 1024 * 1024;
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
@@ -28,9 +29,9 @@ fn peak(pid: u32) -> Option<usize> {
 
 /// Its peak when it has ended (a debug build takes its time): memory is looked at while it runs, and never shrinks by this measure.
 fn peak_until_it_ends(reader: &mut Daemon) -> usize {
-    let (mut highest, deadline) = (0, Instant::now() + 4 * PATIENCE);
+    let (mut highest, deadline) = (0, Deadline::of(4 * PATIENCE));
     while reader.is_running() {
-        assert!(Instant::now() < deadline, "it does not end; it said:\n{}", reader.said());
+        assert!(!deadline.is_over(), "it does not end; it said:\n{}", reader.said());
         highest = peak(reader.pid()).unwrap_or(highest);
         std::thread::sleep(Duration::from_millis(5));
     }

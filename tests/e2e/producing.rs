@@ -75,8 +75,7 @@ fn a_producer_asked_to_stop_has_sent_what_it_says() {
         let mut producer = world.producer(&["--interval", "0", "--customers", "3"]);
         producer.wait_until_it_says("sent batches=");
         sleep(Duration::from_millis(random.random_range(0..300)));
-        let took = producer.stop();
-        assert!(took < Duration::from_secs(8), "{took:?}");
+        producer.stop();
         all += sent(&producer);
     }
     stores_exactly(&world, all, 3);

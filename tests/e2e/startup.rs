@@ -2,6 +2,7 @@
 
 use crate::world::{Daemon, World, connect, repository, shared_postgres};
 use diesel::connection::SimpleConnection;
+use std::net::TcpListener;
 use std::process::Command;
 
 fn program(path: &str) -> Command {
@@ -43,6 +44,47 @@ fn usage_and_configuration_errors_exit_with_2() {
     producer(&["--customers", "0"]).fails(2, "--customers");
     producer(&["--kafka-property", "no.such.property=1"]).fails(2, "no.such.property");
     producer(&["--kafka-property", "transactional.id=x"]).fails(2, "--transactional-id");
+}
+
+#[test]
+fn a_property_that_no_client_can_have_is_refused_before_any_connection() {
+    let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+    broker.set_nonblocking(true).unwrap();
+    let address = broker.local_addr().unwrap().to_string();
+    let cases = [
+        ("topic.auto.offset.reset=earliest", "`topic.auto.offset.reset` sets `auto.offset.reset`"),
+        ("metadata.broker.list=localhost:1", "--bootstrap-servers"),
+        ("topic.enable.auto.commit=true", "`auto.commit.enable`"),
+        ("topic.partitioner=random", "`partitioner`"),
+        ("plugin.library.paths=/no/such/plugin", "`plugin.library.paths` is reserved"),
+        ("test.mock.num.brokers=1", "`test.mock.num.brokers` is reserved"),
+        // Not reserved, but wrong: alone, or beside another one.
+        ("fetch.wait.max.ms=soon", "`fetch.wait.max.ms`"),
+        ("ssl.ca.location=/no/such/file,security.protocol=ssl", "ssl.ca.location"),
+    ];
+    for (properties, words) in cases {
+        for path in [env!("CARGO_BIN_EXE_reader"), env!("CARGO_BIN_EXE_producer")] {
+            let start = |configure: &dyn Fn(&mut Command)| {
+                let mut command = program(path);
+                command
+                    .args(["--bootstrap-servers", &address])
+                    .env("DATABASE_URL", "postgres://127.0.0.1:1/x");
+                configure(&mut command);
+                Daemon::start(&mut command)
+            };
+            start(&|command| {
+                command.env("KAFKA_PROPERTIES", properties);
+            })
+            .fails(2, words);
+            start(&|command| {
+                properties.split(',').for_each(|property| {
+                    command.args(["--kafka-property", property]);
+                });
+            })
+            .fails(2, words);
+        }
+    }
+    assert!(broker.accept().is_err(), "somebody connected");
 }
 
 #[test]

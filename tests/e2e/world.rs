@@ -1,5 +1,6 @@
 //! What a test needs of the world: servers, topics, a database, the two programs, the judge.
 
+use crate::slowness::{self, Deadline};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use std::io::{BufRead, BufReader};
@@ -10,9 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Everything that is waited for comes within this time or never. A fresh broker takes seconds for the
-/// first member of its first group.
+/// Everything that is waited for comes within this time or never, on a machine that is not busy (`slowness`). A
+/// fresh broker takes seconds for the first member of its first group.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program that is asked to stop has ended after this long.
+const DRAINED: Duration = Duration::from_secs(8);
 
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -35,12 +39,13 @@ pub fn shared_postgres() -> String {
 
 /// Waits until `condition` gives something.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Deadline::of(PATIENCE);
     loop {
         if let Some(found) = condition() {
+            deadline.met(what);
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        assert!(!deadline.is_over(), "waited {PATIENCE:?} or longer for {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -169,7 +174,7 @@ impl World {
         let output = Command::new(python)
             .arg(repository().join("tests/python/verify.py"))
             .args(["--bootstrap-servers", &self.kafka, "--database-url", &self.database_url])
-            .args(["--group-id", &self.name, "--topics"])
+            .args(["--group-id", &self.name, "--timeout", &judging().to_string(), "--topics"])
             .args(&self.topics)
             .args(flags)
             .output()
@@ -180,6 +185,11 @@ impl World {
         eprintln!("{}: {}", self.name, said.trim());
         said
     }
+}
+
+/// Seconds for the judge.
+pub fn judging() -> u64 {
+    slowness::allowed(Duration::from_secs(120), Duration::ZERO).as_secs()
 }
 
 /// Connects, waiting for a server that is just starting.
@@ -221,23 +231,25 @@ impl Daemon {
     }
 
     pub fn wait_until_it_says(&self, words: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Deadline::of(PATIENCE);
         while !self.said().contains(words) {
-            assert!(Instant::now() < deadline, "waited for `{words}`; it said:\n{}", self.said());
+            assert!(!deadline.is_over(), "waited for `{words}`; it said:\n{}", self.said());
             thread::sleep(Duration::from_millis(10));
         }
+        deadline.met(words);
     }
 
     /// Its exit code, once it ends by itself.
     pub fn exit_code(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE * 2;
+        let deadline = Deadline::of(PATIENCE * 2);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                deadline.met("the end of a program");
                 // The reader of stderr is a moment behind.
-                thread::sleep(Duration::from_millis(50));
+                thread::sleep(slowness::allowed(Duration::from_millis(50), Duration::ZERO));
                 return status.code();
             }
-            assert!(Instant::now() < deadline, "it does not end; it said:\n{}", self.said());
+            assert!(!deadline.is_over(), "it does not end; it said:\n{}", self.said());
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -266,12 +278,14 @@ impl Daemon {
         self.child.wait().unwrap()
     }
 
-    /// Asks it to stop and waits until it did; returns how long that took.
+    /// Asks it to stop and waits until it did, within the time that is promised; returns how long that took.
     pub fn stop(&mut self) -> Duration {
         let begun = Instant::now();
         self.signal("TERM");
         self.succeeds();
-        begun.elapsed()
+        let took = begun.elapsed();
+        slowness::in_time("the end of a program that was asked to stop", took, DRAINED);
+        took
     }
 
     pub fn is_running(&mut self) -> bool {

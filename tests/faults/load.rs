@@ -1,5 +1,6 @@
 //! A world under load: a producer that sends all the time, recovery times, the judge's verdict.
 
+use crate::slowness::{self, Deadline};
 use crate::world::{Daemon, PATIENCE, World, repository};
 use diesel::prelude::*;
 use std::collections::BTreeMap;
@@ -75,7 +76,7 @@ impl Load {
 
     /// Waits for the next batch of each of the first partitions.
     pub fn waits_for(&self, partitions: i32) -> Duration {
-        let begun = Instant::now();
+        let (begun, deadline) = (Instant::now(), Deadline::of(PATIENCE));
         let before = self.stored_by_partition();
         loop {
             let now = self.stored_by_partition();
@@ -83,7 +84,7 @@ impl Load {
             if (0..partitions).all(|p| grew(&p)) {
                 return begun.elapsed();
             }
-            assert!(begun.elapsed() < PATIENCE, "{}: stored {before:?}, now {now:?}", self.world.name);
+            assert!(!deadline.is_over(), "{}: stored {before:?}, now {now:?}", self.world.name);
             sleep(Duration::from_millis(10));
         }
     }
@@ -103,10 +104,10 @@ impl Load {
         rows.into_iter().map(|row| (row.partition, row.n)).collect()
     }
 
-    /// Takes note of a recovery, and checks that it came in time.
+    /// Takes note of a recovery that has ended just now, and checks that it came in time.
     pub fn recovered(&mut self, took: Duration, limit: Duration) {
         self.slowest = self.slowest.max(Some(took));
-        assert!(took < limit, "{}: recovery took {took:?}, more than {limit:?}", self.world.name);
+        slowness::in_time(&format!("{}: recovery", self.world.name), took, limit);
     }
 
     /// Waits until things run, without counting that as a recovery.

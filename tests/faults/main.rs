@@ -2,7 +2,7 @@
 //!
 //! Each fault has a world of its own: topics, a database, a producer that sends batches all the time.
 //! After each injection the next stored batch of every partition ends the recovery; at the end everything is compared.
-//! A recovery that takes too long, a program that hangs or panics: the fault's line says FAILED.
+//! A recovery that takes too long (on a busy machine: longer than it allows, `slowness`), a program that hangs or panics: the fault's line says FAILED.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +11,7 @@
     reason = "a fault that cannot be injected fails"
 )]
 #![allow(clippy::print_stdout, reason = "the table is the answer")]
-#![allow(dead_code, reason = "`world` and `kafka` are shared with the end-to-end tests")]
+#![allow(dead_code, reason = "`world`, `kafka` and `slowness` are shared with the end-to-end tests")]
 
 mod brokers;
 mod catalogue;
@@ -25,6 +25,8 @@ mod readers;
 mod resources;
 mod senders;
 mod sequence;
+#[path = "../e2e/slowness.rs"]
+mod slowness;
 mod soak;
 mod topics;
 #[path = "../e2e/world.rs"]
@@ -39,7 +41,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Worlds at work at the same time: two cores, and much waiting.
 const PARALLEL: usize = 3;
@@ -92,7 +94,8 @@ fn main() {
     std::process::exit(if is_well { 0 } else { 1 });
 }
 
-type Results = BTreeMap<usize, Option<Report>>;
+/// What each fault did, and to what a deadline of it had to be stretched.
+type Results = BTreeMap<usize, (Option<Report>, Option<Duration>)>;
 
 /// Works off the faults at these places, so many at a time.
 fn work(places: Vec<usize>, parallel: usize, flags: &Flags, results: &Mutex<Results>) {
@@ -108,7 +111,7 @@ fn work(places: Vec<usize>, parallel: usize, flags: &Flags, results: &Mutex<Resu
                     let report = catch_unwind(AssertUnwindSafe(run)).ok();
                     let outcome = if report.is_some() { "done" } else { "FAILED" };
                     eprintln!("{}: {outcome} in {} s", fault.name, begun.elapsed().as_secs());
-                    results.lock().unwrap().insert(place, report);
+                    results.lock().unwrap().insert(place, (report, slowness::stretched()));
                 }
             });
         }
@@ -122,7 +125,7 @@ fn print(results: &Results, begun: Instant) -> bool {
         "fault", "times", "rows", "lost", "doubled", "wrong", "slowest recovery"
     );
     let (mut injected, mut sums, mut failed, mut notes) = (0, [0; 3], 0, Vec::new());
-    for (place, report) in results {
+    for (place, (report, stretched)) in results {
         let name = FAULTS[*place].name;
         let Some(report) = report else {
             println!("{name:<50} FAILED: see above");
@@ -132,8 +135,13 @@ fn print(results: &Results, begun: Instant) -> bool {
         let [lost, doubled, wrong] = report.differences;
         let slowest = report.slowest.map_or("-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
         println!(
-            "{name:<50} {:>6} {:>9} {lost:>5} {doubled:>8} {wrong:>6} {slowest:>17}",
-            report.times, report.rows
+            "{name:<50} {:>6} {:>9} {lost:>5} {doubled:>8} {wrong:>6} {slowest:>17}{}",
+            report.times,
+            report.rows,
+            stretched.map_or(String::new(), |limit| format!(
+                "  (allowed {:.1} s on this busy machine)",
+                limit.as_secs_f64()
+            ))
         );
         injected += report.times;
         sums.iter_mut().zip(report.differences).for_each(|(sum, n)| *sum += n);
@@ -143,6 +151,7 @@ fn print(results: &Results, begun: Instant) -> bool {
     notes.iter().for_each(|note| println!("{note}"));
     let panics = world::PANICS.load(Ordering::Relaxed);
     println!("{} s, {failed} faults failed, {panics} panics", begun.elapsed().as_secs());
+    println!("work took {:.1} times as long as on an idle machine", slowness::of_the_run());
     let [lost, doubled, wrong] = sums;
     println!("\nfaults: {injected} injected, {lost} lost, {doubled} doubled, {wrong} wrong");
     failed == 0 && panics == 0 && sums == [0; 3]

@@ -2,6 +2,7 @@
 
 use crate::kafka::Plain;
 use crate::load::{Load, RECOVERY, Report};
+use crate::slowness;
 use crate::world::{World, wait_for};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -200,10 +201,12 @@ fn rounds(
         round(n, world, &senders, random);
         let begun = Instant::now();
         world.wait_for_batches(whole * i64::from(n + 1));
-        slowest = slowest.max(begun.elapsed());
+        let took = begun.elapsed();
+        slowness::in_time(&world.name, took, RECOVERY);
+        slowest = slowest.max(took);
     }
     reader.stop();
-    load.recovered(slowest, RECOVERY);
+    load.slowest = Some(slowest);
     load.finish_with(times, &["--progress"])
 }
 

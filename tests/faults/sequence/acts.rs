@@ -131,8 +131,7 @@ impl Episode<'_> {
                 if reader.said().is_empty() {
                     reader.kill_9();
                 } else {
-                    let took = reader.stop();
-                    assert!(took < Duration::from_secs(8), "a reader took {took:?} to end");
+                    reader.stop();
                 }
             }
             Act::FreezeReader => {
