@@ -26,16 +26,20 @@ struct Sequence {
     given: Option<i64>,
 }
 
-/// Without statistics the planner would read all of `segments`. Whoever has a table that takes longer than this has no
-/// answer.
-const CHEAP: &str = "SET LOCAL enable_seqscan = off; SET LOCAL statement_timeout = '1s'";
+/// Without statistics the planner would read all of `segments` in place of its index. A table so large that this takes
+/// longer is not looked at.
+const CHEAP: &str = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL statement_timeout = '1s'";
 
-/// Rows whose batch is yet to come: the next batches would share its id.
-const ROWS_TO_COME: &str = "
-    SELECT min(batch_id) AS newest, 'segments' AS name,
-        coalesce(pg_sequence_last_value(pg_get_serial_sequence('batches', 'id')::regclass), 0) AS given
-    FROM segments
-    WHERE batch_id > coalesce(pg_sequence_last_value(pg_get_serial_sequence('batches', 'id')::regclass), 0)";
+/// The last id that `batches` has given, and the least of `segments` above it: the next batches would share it.
+const LAST_ID: &str =
+    "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('batches', 'id')::regclass), 0) AS id";
+const ROWS_TO_COME: &str = "SELECT min(batch_id) AS id FROM segments WHERE batch_id > $1";
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    id: Option<i64>,
+}
 
 /// The newest batch of each partition, if it has no rows.
 const WITHOUT_ROWS: &str = "
@@ -85,23 +89,23 @@ impl Store {
         let found =
             self.transaction("comparing the tables", Isolation::OneSnapshot, |connection, context| {
                 connection.batch_execute(CHEAP)?;
-                let rows: Sequence = diesel::sql_query(ROWS_TO_COME).get_result(connection)?;
+                let given = diesel::sql_query(LAST_ID).get_result::<Id>(connection)?.id.unwrap_or_default();
+                let to_come =
+                    diesel::sql_query(ROWS_TO_COME).bind::<BigInt, _>(given).get_result::<Id>(connection)?.id;
                 let bare: Vec<WithoutRows> = diesel::sql_query(WITHOUT_ROWS)
                     .bind::<Text, _>(&context.source.consumer_group)
                     .load(connection)?;
-                Ok((rows, bare))
+                Ok((given, to_come, bare))
             });
-        let (rows, bare) = match found {
+        let (given, to_come, bare) = match found {
             Ok(found) => found,
             Err(error @ StoreError::Unreachable(_)) => return Err(error),
-            // It takes too long.
             Err(error) => {
                 tracing::debug!(%error, "cannot compare the tables cheaply");
                 return Ok(Vec::new());
             }
         };
-        if let Some(id) = rows.newest {
-            let given = rows.given.unwrap_or_default();
+        if let Some(id) = to_come {
             return Err(StoreError::Contradiction {
                 what: format!("`segments` has rows of batch {id}, and the sequence of `batches` has given {given} so far"),
                 hint: "new batches would share their ids with these rows: delete the rows whose batch is not in `batches`, \
