@@ -9,6 +9,8 @@
 mod bootstrap;
 mod cluster;
 mod consumer;
+mod leader_epoch;
+mod log;
 mod producer;
 mod properties;
 mod topic_ids;
@@ -19,8 +21,8 @@ pub use producer::{Batch, SendError, Sender, Sent};
 pub use properties::parse_properties;
 
 use crate::message::Metric;
-use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// Where Kafka is, and what the three topics are called.
 #[derive(Clone, Debug)]
@@ -33,6 +35,19 @@ pub struct Connection {
     pub properties: Vec<(String, String)>,
 }
 
+/// The next offset to read of a topic's partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPosition {
+    /// Which of the three topics.
+    pub metric: Metric,
+    /// The partition number.
+    pub partition: i32,
+    /// The next offset to read.
+    pub offset: i64,
+    /// A leader epoch in which the log had everything below `offset`; `None` if none is known.
+    pub leader_epoch: Option<i32>,
+}
+
 impl Connection {
     /// The topic of a metric.
     pub fn topic(&self, metric: Metric) -> &str {
@@ -42,6 +57,19 @@ impl Connection {
     /// The metric whose topic this is.
     fn metric(&self, topic: &str) -> Option<Metric> {
         Metric::ALL.into_iter().find(|&metric| self.topic(metric) == topic)
+    }
+
+    /// Positions as librdkafka wants them.
+    fn list(&self, positions: &[LogPosition]) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for at in positions {
+            let topic = self.topic(at.metric);
+            list.add_partition_offset(topic, at.partition, Offset::Offset(at.offset))?;
+            if let Some(epoch) = at.leader_epoch {
+                leader_epoch::set(&mut list, topic, at.partition, epoch);
+            }
+        }
+        Ok(list)
     }
 
     /// Settings of one client: `defaults` first, which the user may override, then `fixed`.

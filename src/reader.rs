@@ -5,6 +5,7 @@
 //! the database knows and nothing more.
 
 pub mod budget;
+pub mod key;
 pub mod pairing;
 pub mod progress;
 pub mod quintile;
@@ -114,6 +115,12 @@ fn retry_or_end(error: SessionError, options: &Options, outage: &mut Steps) -> R
         SessionError::PositionGone { .. } => format!(
             "the log was shortened before it was read, or the topic was created anew. What is gone cannot be \
              stored; to go on with what is there, use a --group-id other than `{}`",
+            options.group_id
+        ),
+        SessionError::LogCut(_) => format!(
+            "Kafka lost messages that it had (an unclean leader election, or a broker restored from an old copy), and \
+             uses their offsets again. What the group `{}` has stored stays; it takes this partition no more. To store \
+             what the log has now, use another --group-id, which starts at its beginning",
             options.group_id
         ),
         SessionError::TopicReplaced { .. } => format!(

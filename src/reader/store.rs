@@ -8,6 +8,7 @@
 //! what the tables say is enough to go on.
 
 mod error;
+mod evidence;
 mod insert;
 mod rows;
 mod source;
@@ -18,6 +19,7 @@ pub use source::Source;
 
 use crate::failpoint;
 use crate::message::Metric;
+use crate::reader::key;
 use crate::reader::pairing::{DeadLetter, Taken};
 use crate::reader::progress::Progress;
 use crate::reader::schema::{batches, dead_letters, progress};
@@ -26,7 +28,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -59,6 +61,8 @@ pub struct Part {
     pub epoch: i64,
     /// Per topic, the lowest offset that is not settled once this is stored.
     pub next: [i64; 3],
+    /// Per topic, a leader epoch in which the log had everything below `next`; `None` if none is known.
+    pub leader_epochs: [Option<i32>; 3],
     /// Batches to store.
     pub batches: Vec<Scored>,
     /// Messages to keep unscored.
@@ -131,31 +135,38 @@ impl Store {
             .find((&self.source.consumer_group, partition))
             .select((progress::recency_next, progress::frequency_next, progress::monetary_next))
             .first(&mut self.connection)?;
+        let [recency, frequency, monetary] = self.leader_epochs(partition)?;
         let progress = [
-            self.progress(partition, Metric::Recency, next.0)?,
-            self.progress(partition, Metric::Frequency, next.1)?,
-            self.progress(partition, Metric::Monetary, next.2)?,
+            self.progress(partition, Metric::Recency, (next.0, recency))?,
+            self.progress(partition, Metric::Frequency, (next.1, frequency))?,
+            self.progress(partition, Metric::Monetary, (next.2, monetary))?,
         ];
         Ok(Taken { partition, epoch, progress })
     }
 
     /// The progress of one topic: `next`, and what is settled at or above it, in either table, by the
     /// topic's own offset.
-    fn progress(&mut self, partition: i32, metric: Metric, next: i64) -> Result<Progress, StoreError> {
+    fn progress(
+        &mut self,
+        partition: i32,
+        metric: Metric,
+        (next, epoch): (i64, Option<i32>),
+    ) -> Result<Progress, StoreError> {
         let refused = dead_letters::table
-            .select(dead_letters::offset)
+            .select((dead_letters::offset, dead_letters::key))
             .filter(dead_letters::consumer_group.eq(&self.source.consumer_group))
             .filter(dead_letters::topic.eq(self.source.topic(metric)))
             .filter(dead_letters::partition.eq(partition))
             .filter(dead_letters::offset.ge(next))
-            .load::<i64>(&mut self.connection)?;
+            .load::<(i64, Option<Vec<u8>>)>(&mut self.connection)?;
+        let refused = refused.into_iter().map(|(offset, key)| (offset, key.as_deref().map(key::text)));
         let stored = batches::table
-            .select(offset_of(metric))
+            .select((offset_of(metric), batches::batch_key))
             .filter(batches::consumer_group.eq(&self.source.consumer_group))
             .filter(batches::partition.eq(partition))
             .filter(offset_of(metric).ge(next))
-            .load::<i64>(&mut self.connection)?;
-        Ok(Progress::resume(next, refused.into_iter().chain(stored).collect::<BTreeSet<i64>>()))
+            .load::<(i64, Option<String>)>(&mut self.connection)?;
+        Ok(Progress::resume(next, refused.chain(stored).collect::<BTreeMap<_, _>>(), epoch))
     }
 
     /// Stores everything or nothing.
@@ -221,12 +232,16 @@ fn offset_of(metric: Metric) -> Box<dyn BoxableExpression<batches::table, Pg, Sq
 /// Moves the progress of a partition, if it is still ours.
 fn move_progress(connection: &mut PgConnection, source: &Source, part: &Part) -> Result<(), StoreError> {
     let &Part { partition, epoch, next: [recency, frequency, monetary], .. } = part;
+    let [recency_epoch, frequency_epoch, monetary_epoch] = part.leader_epochs;
     let owned = progress::table.find((&source.consumer_group, partition)).filter(progress::epoch.eq(epoch));
     let moved = diesel::update(owned)
         .set((
             progress::recency_next.eq(recency),
             progress::frequency_next.eq(frequency),
             progress::monetary_next.eq(monetary),
+            progress::recency_leader_epoch.eq(recency_epoch),
+            progress::frequency_leader_epoch.eq(frequency_epoch),
+            progress::monetary_leader_epoch.eq(monetary_epoch),
         ))
         .execute(connection)?;
     failpoint::reach("after_progress");

@@ -3,6 +3,7 @@
 //! **Taking a partition raises its epoch before anything is read of it**; the offsets of the database are
 //! in the first `assign`, so that no position is ever Kafka's.
 
+use super::log::{self, Watermarks, watermarks};
 use super::stored::Stored;
 use super::waiting::Idle;
 use super::{Session, SessionError, blocking};
@@ -13,9 +14,6 @@ use crate::reader::progress::Progress;
 use crate::reader::store::{Source, Store};
 use std::sync::Arc;
 use std::time::Instant;
-
-/// What the log has of one partition: first offset and high watermark, per topic.
-type Watermarks = [(i64, i64); 3];
 
 impl Session<'_> {
     /// Takes the partitions that the group gives us, and starts reading.
@@ -42,7 +40,7 @@ impl Session<'_> {
         for (taken, watermarks) in taken {
             let partition = taken.partition;
             let next = taken.progress.each_ref().map(Progress::next);
-            positions.extend(Metric::ALL.map(|metric| (metric, partition, next[metric.index()])));
+            positions.extend(log::positions(&taken));
             let high = watermarks.map(|(_, high)| high);
             self.stored.insert(partition, Stored { next, at: Instant::now(), high_when_taken: high });
             if self.options.until_caught_up {
@@ -83,8 +81,13 @@ impl Session<'_> {
         let mut owner = self.owner.take().ok_or_else(|| SessionError::Broken("no connection".into()))?;
         let (cluster, source) = (Arc::clone(&self.cluster), self.source.clone());
         let (owner, taken) = blocking(move || {
-            let taken = partitions.into_iter().map(|p| take_one(&mut owner, &cluster, &source, p)).collect();
-            (owner, taken)
+            let taken: Result<Vec<_>, _> =
+                partitions.into_iter().map(|p| take_one(&mut owner, &cluster, &source, p)).collect();
+            let sound = taken.and_then(|taken| {
+                log::verify(&mut owner, &cluster, &source, &taken)?;
+                Ok(taken)
+            });
+            (owner, sound)
         })
         .await?;
         self.owner = Some(owner);
@@ -92,7 +95,7 @@ impl Session<'_> {
     }
 }
 
-/// Takes one partition and checks that the log still has its positions.
+/// Takes one partition, and looks at its logs.
 fn take_one(
     store: &mut Store,
     cluster: &Cluster,
@@ -101,31 +104,15 @@ fn take_one(
 ) -> Result<(Taken, Watermarks), SessionError> {
     let before = watermarks(cluster, partition)?;
     let taken = store.take(partition, before.map(|(low, _)| low))?;
-    if check(source, &taken, before).is_ok() {
+    if log::check(source, &taken, before).is_ok() {
         return Ok((taken, before));
     }
     // The last owner may have gone on after the first look at the log.
     let after = watermarks(cluster, partition)?;
-    check(source, &taken, after)?;
-    Ok((taken, after))
-}
-
-fn watermarks(cluster: &Cluster, partition: i32) -> Result<Watermarks, SessionError> {
-    let of = |metric| cluster.watermarks(metric, partition);
-    Ok([of(Metric::Recency)?, of(Metric::Frequency)?, of(Metric::Monetary)?])
-}
-
-/// Whether the log has what comes next, in each topic.
-fn check(source: &Source, taken: &Taken, watermarks: Watermarks) -> Result<(), SessionError> {
-    for metric in Metric::ALL {
-        let next = taken.progress[metric.index()].next();
-        let (low, high) = watermarks[metric.index()];
-        if !(low..=high).contains(&next) {
-            let (topic, partition) = (source.topic(metric).to_owned(), taken.partition);
-            return Err(SessionError::PositionGone { topic, metric, partition, next, log: low..high });
-        }
+    match log::check(source, &taken, after) {
+        Ok(()) => Ok((taken, after)),
+        Err(error) => Err(log::keep(store, cluster, source, &taken, error)),
     }
-    Ok(())
 }
 
 /// The partitions of which all three topics are ours.

@@ -76,7 +76,8 @@ pub(super) fn build(
 
     let parts = contents.into_iter().filter_map(|(partition, (batches, dead_letters))| {
         let (epoch, next) = (pairing.epoch(partition)?, pairing.progress(partition)?);
-        Some(Part { partition, epoch, next, batches, dead_letters })
+        let leader_epochs = pairing.leader_epochs(partition);
+        Some(Part { partition, epoch, next, leader_epochs, batches, dead_letters })
     });
     let parts: Vec<Part> = parts.collect();
     let receipt = Receipt {

@@ -48,6 +48,9 @@ pub enum SessionError {
         /// What the log has: first offset, high watermark.
         log: Range<i64>,
     },
+    /// The log lost messages that were stored, and other ones are in their place; or it is shorter than what was read.
+    #[error("{0}")]
+    LogCut(String),
     /// Postgres refuses one batch again and again, and nothing else.
     #[error(
         "postgres refused the batch at partition {}, {} offset {} three times", first.partition, first.metric, first.offset
