@@ -31,7 +31,7 @@ pub enum SessionError {
         /// Partitions, the next offset to read as stored, and what the log has now.
         positions: String,
     },
-    /// The log no longer has, or never had, the position to go on from.
+    /// The log no longer has the position to go on from.
     #[error(
         "the stored position {next} of the topic `{topic}` ({metric}), partition {partition}, is not in the log, \
          which holds {}..{}", log.start, log.end

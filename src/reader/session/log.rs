@@ -56,12 +56,16 @@ pub(super) fn check(source: &Source, taken: &Taken, watermarks: Watermarks) -> R
         let progress = &taken.progress[metric.index()];
         let (low, high) = watermarks[metric.index()];
         let next = progress.next();
-        if !(low..=high).contains(&next) {
+        if next < low {
             let topic = topic.to_owned();
             return Err(SessionError::PositionGone { topic, metric, partition, next, log: low..high });
         }
+        if next > high {
+            let what = format!("it was read up to {next}, and it holds {low}..{high}");
+            return Err(Log { topic, metric, partition }.was_cut(&what));
+        }
         if let Some(settled) = progress.last_settled().filter(|&settled| settled >= high) {
-            let what = format!("the message at {settled} is stored, and the log holds {low}..{high}");
+            let what = format!("the message at {settled} is stored, and it holds {low}..{high}");
             return Err(Log { topic, metric, partition }.was_cut(&what));
         }
     }
@@ -76,15 +80,13 @@ pub(super) fn keep(
     taken: &Taken,
     error: SessionError,
 ) -> SessionError {
-    // Retention takes away what is old, which is no cut.
-    let is_retention = matches!(&error, SessionError::PositionGone { next, log, .. } if *next < log.start);
-    if is_retention {
+    if !matches!(error, SessionError::LogCut(_)) {
         return error;
     }
     sleep(LOOK_AGAIN_AFTER);
     let still = watermarks(cluster, taken.partition).and_then(|after| check(source, taken, after));
     match still {
-        Err(error @ (SessionError::PositionGone { .. } | SessionError::LogCut(_))) => {
+        Err(error @ SessionError::LogCut(_)) => {
             let kept = store.keep_cut(taken.partition, &error.to_string());
             kept.err().map_or(error, SessionError::from)
         }
@@ -146,7 +148,7 @@ fn look(
         let (low, high) = cluster.watermarks(at.metric, at.partition)?;
         let epoch = at.leader_epoch.unwrap_or_default();
         let what = format!(
-            "it was read up to {} in leader epoch {epoch}, which ends before that now, and the log holds {low}..{high} \
+            "it was read up to {} in leader epoch {epoch}, which ends before that now, and it holds {low}..{high} \
              ({why})",
             at.offset
         );
