@@ -80,6 +80,12 @@ impl Connection {
         // After an outage the brokers are tried again within a second, not within ten.
         config.set("reconnect.backoff.max.ms", "1000");
         config.set("socket.keepalive.enable", "true");
+        // A broker that hangs, for all that the system says about its connections, is given up after this long, not
+        // after a minute; and after this long when it does not answer the first question. (A message must pass within
+        // it: 64 MiB need 55 Mbit/s. For less, raise it.)
+        config.set("socket.timeout.ms", "10000");
+        config.set("api.version.request.timeout.ms", "2500");
+        config.set("socket.connection.setup.timeout.ms", "10000");
         // No metadata for this long: the bootstrap servers are asked again, not after librdkafka's 5 minutes.
         config.set("metadata.recovery.rebootstrap.trigger.ms", "2000");
         let own = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));

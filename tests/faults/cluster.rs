@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 /// The reader's own defaults: `World::reader` sets shorter ones.
 const READER: [&str; 4] =
-    ["--kafka-property", "session.timeout.ms=12000", "--kafka-property", "heartbeat.interval.ms=3000"];
+    ["--kafka-property", "session.timeout.ms=16000", "--kafka-property", "heartbeat.interval.ms=1000"];
 /// Readers and producers commit again within this, from when the brokers have fenced the silent one.
 const AFTER_FENCING: Duration = Duration::from_secs(4);
 /// A broker that hangs keeps the markers of a transaction waiting, and with them the next transaction of its producer,
 /// until the brokers give up their own request to it (`request.timeout.ms` of the brokers).
 const MARKERS: Duration = Duration::from_secs(30);
 /// A group whose coordinator hung, too: its members notice by their session timeout, and join anew.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(12);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(16);
 /// A broker that is stopped gives its partitions away first.
 const AFTER_STOP: Duration = Duration::from_secs(5);
 
