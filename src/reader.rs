@@ -118,9 +118,8 @@ fn retry_or_end(error: SessionError, options: &Options, outage: &mut Steps) -> R
             options.group_id
         ),
         SessionError::LogCut(_) => format!(
-            "Kafka lost messages that it had (an unclean leader election, a broker restored from an old copy, a topic \
-             created anew), and uses their offsets again. What the group `{}` has stored stays; it takes this partition no more. To store \
-             what the log has now, use another --group-id, which starts at its beginning",
+            "Kafka lost what it had, and uses the offsets again (an unclean leader election, a broker restored from \
+             an old copy). What is stored stays; for what the log has now, use a --group-id other than `{}`",
             options.group_id
         ),
         SessionError::TopicReplaced { .. } => format!(
