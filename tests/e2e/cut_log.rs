@@ -143,27 +143,52 @@ fn copy(from: &str, to: &str) {
     assert!(Command::new("cp").args(["-a", from, to]).status().unwrap().success());
 }
 
-/// The leader epochs go back in time with the log, so they show nothing.
-#[test]
-fn a_broker_restored_from_an_old_copy_stops_a_reader_that_comes_later() {
-    let broker = Server::kafka();
-    let world = World::without_topics("restored", &broker.address, 1);
-    crate::kafka::create_topics(&world.kafka, &world.topics, 1);
-    send(&world, 0..5);
-    world.catch_up(&[]);
+/// Ten batches are stored; then the broker is as it was after the first five.
+fn restore_after_five(broker: &Server, world: &World, before: impl FnOnce()) {
     let data = broker.path.join("data").to_str().unwrap().to_owned();
+    send(world, 0..5);
+    world.wait_for_batches(5);
     broker.run("stop");
     copy(&data, &format!("{data}.old"));
     broker.run("start");
-    send(&world, 5..10);
-    world.catch_up(&[]);
-    assert_eq!(world.number("SELECT count(*) FROM batches"), Some(10));
+    send(world, 5..10);
+    world.wait_for_batches(10);
+    wait_for("progress", || {
+        (world.number("SELECT min(recency_next) FROM progress") == Some(10)).then_some(())
+    });
+    before();
     broker.run("stop");
     std::fs::remove_dir_all(&data).unwrap();
     copy(&format!("{data}.old"), &data);
     broker.run("start");
+}
+
+fn one_broker(name: &str) -> (Server, World) {
+    let broker = Server::kafka();
+    let world = World::without_topics(name, &broker.address, 1);
+    crate::kafka::create_topics(&world.kafka, &world.topics, 1);
+    (broker, world)
+}
+
+/// The leader epochs go back in time with the log, so they show nothing.
+#[test]
+fn a_broker_restored_from_an_old_copy_stops_a_reader_that_comes_later() {
+    let (broker, world) = one_broker("restored");
+    let mut reader = world.reader(&["--kafka-property", "session.timeout.ms=6000"]);
+    restore_after_five(&broker, &world, || {
+        reader.kill_9();
+    });
+    // Beyond its position.
     send(&world, 100..120);
     stops_for_good(&world, world.reader(&[]), 10, "another one with another key");
+}
+
+#[test]
+fn a_broker_restored_from_an_old_copy_stops_a_reader_that_is_at_work() {
+    let (broker, world) = one_broker("restored_live");
+    let reader = world.reader(&["--kafka-property", "session.timeout.ms=6000"]);
+    restore_after_five(&broker, &world, || {});
+    stops_for_good(&world, reader, 10, "it was read up to 10, and it holds 0..5");
 }
 
 /// A key that differs from what the tables have, above progress: seen when it is read again.

@@ -59,9 +59,9 @@ pub const FAULTS: [Fault; 46] = [
     fault("kafka: frozen for 2 s", 3, 30, |n, _| brokers::frozen(n)),
     fault("kafka: slow", 3, 30, |n, _| brokers::slow(n)),
     fault("kafka: coordinator lost", 3, 30, |n, _| brokers::coordinator_lost(n)),
-    lasting("broker of three: killed", 2, 20, cluster::killed),
-    lasting("broker of three: hung", 2, 20, cluster::hung),
-    lasting("broker of three: restarted", 1, 10, cluster::restarted),
+    alone("broker of three: killed", 2, 20, cluster::killed),
+    alone("broker of three: hung", 2, 20, cluster::hung),
+    alone("broker of three: restarted", 1, 10, cluster::restarted),
     fault("producer: kill -9", 10, 100, senders::kill),
     fault("producer: dies between the messages of a batch", 10, 100, |n, r| {
         senders::die_at("between_messages", n, r)
