@@ -9,6 +9,8 @@
 mod bootstrap;
 mod cluster;
 mod consumer;
+mod leader_epoch;
+mod log;
 mod producer;
 mod properties;
 mod settings;
@@ -20,10 +22,10 @@ pub use producer::{Batch, SendError, Sender, Sent};
 pub use properties::parse_properties;
 
 use crate::message::Metric;
-use rdkafka::ClientConfig;
 use rdkafka::client::Client;
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaType;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// Where Kafka is, and what the three topics are called.
 #[derive(Clone, Debug)]
@@ -36,6 +38,19 @@ pub struct Connection {
     pub properties: Vec<(String, String)>,
 }
 
+/// The next offset to read of a topic's partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPosition {
+    /// Which of the three topics.
+    pub metric: Metric,
+    /// The partition number.
+    pub partition: i32,
+    /// The next offset to read.
+    pub offset: i64,
+    /// A leader epoch in which the log had everything below `offset`; `None` if none is known.
+    pub leader_epoch: Option<i32>,
+}
+
 impl Connection {
     /// The topic of a metric.
     pub fn topic(&self, metric: Metric) -> &str {
@@ -45,6 +60,19 @@ impl Connection {
     /// The metric whose topic this is.
     fn metric(&self, topic: &str) -> Option<Metric> {
         Metric::ALL.into_iter().find(|&metric| self.topic(metric) == topic)
+    }
+
+    /// Positions as librdkafka wants them.
+    fn list(&self, positions: &[LogPosition]) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for at in positions {
+            let topic = self.topic(at.metric);
+            list.add_partition_offset(topic, at.partition, Offset::Offset(at.offset))?;
+            if let Some(epoch) = at.leader_epoch {
+                leader_epoch::set(&mut list, topic, at.partition, epoch);
+            }
+        }
+        Ok(list)
     }
 
     /// Settings of one client: `defaults`, which the user may override, then `fixed`.
@@ -84,11 +112,17 @@ impl Connection {
 }
 
 /// Settings of all clients that the user may override.
-const SHARED: [(&str, &str); 4] = [
+const SHARED: [(&str, &str); 7] = [
     ("client.id", "rfm-stream"),
     // After an outage the brokers are tried again within a second, not within ten.
     ("reconnect.backoff.max.ms", "1000"),
     ("socket.keepalive.enable", "true"),
+    // A broker that hangs, for all that the system says about its connections, is given up after this long, not after a
+    // minute; and after this long when it does not answer the first question. (A message must pass within it: 64 MiB
+    // need 55 Mbit/s. For less, raise it.)
+    ("socket.timeout.ms", "10000"),
+    ("api.version.request.timeout.ms", "2500"),
+    ("socket.connection.setup.timeout.ms", "10000"),
     // No metadata for this long: the bootstrap servers are asked again, not after librdkafka's 5 minutes.
     ("metadata.recovery.rebootstrap.trigger.ms", "2000"),
 ];

@@ -5,6 +5,7 @@
 //! the database knows and nothing more.
 
 pub mod budget;
+pub mod key;
 pub mod pairing;
 pub mod progress;
 pub mod quintile;
@@ -115,6 +116,11 @@ fn retry_or_end(error: SessionError, options: &Options, outage: &mut Steps) -> R
         SessionError::PositionGone { .. } => format!(
             "the log was shortened before it was read, or the topic was created anew. What is gone cannot be \
              stored; to go on with what is there, use a --group-id other than `{}`",
+            options.group_id
+        ),
+        SessionError::LogCut(_) => format!(
+            "Kafka lost what it had, and uses the offsets again (an unclean leader election, a broker restored from \
+             an old copy). What is stored stays; for what the log has now, use a --group-id other than `{}`",
             options.group_id
         ),
         SessionError::TopicReplaced { .. } => format!(

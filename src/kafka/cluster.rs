@@ -58,7 +58,7 @@ impl fmt::Display for TopicPartitions {
 /// A client that belongs to no group and reads nothing. It sees uncommitted messages, so that its high
 /// watermarks are the real ones, not the end of what is committed.
 pub struct Cluster {
-    connection: Connection,
+    pub(super) connection: Connection,
     client: BaseConsumer<Quiet>,
 }
 

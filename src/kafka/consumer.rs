@@ -8,7 +8,7 @@
 mod settings;
 
 use super::bootstrap::{self, Deafness};
-use super::{Connection, KafkaError};
+use super::{Connection, KafkaError, LogPosition, leader_epoch};
 use crate::message::{Message, Metric};
 use futures_util::FutureExt;
 use rdkafka::client::ClientContext;
@@ -154,8 +154,8 @@ impl Consumer {
     ///
     /// # Errors
     /// Those of librdkafka.
-    pub fn assign(&self, positions: &[(Metric, i32, i64)]) -> Result<(), KafkaError> {
-        Ok(self.stream.assign(&self.list(positions)?)?)
+    pub fn assign(&self, positions: &[LogPosition]) -> Result<(), KafkaError> {
+        Ok(self.stream.assign(&self.connection.list(positions)?)?)
     }
 
     /// Stops reading.
@@ -183,17 +183,17 @@ impl Consumer {
     }
 
     /// The next offset to read of everything assigned. It is past what is no message: transaction
-    /// markers and aborted records.
+    /// markers and aborted records; its leader epoch is that of the last record below it.
     ///
     /// # Errors
     /// Those of librdkafka.
-    pub fn positions(&self) -> Result<Vec<(Metric, i32, i64)>, KafkaError> {
+    pub fn positions(&self) -> Result<Vec<LogPosition>, KafkaError> {
         let positions = self.stream.position()?;
-        let known = positions.elements().into_iter().filter_map(|element| match element.offset() {
-            Offset::Offset(offset) => {
-                Some((self.connection.metric(element.topic())?, element.partition(), offset))
-            }
-            _ => None,
+        let epochs = leader_epoch::of(&positions);
+        let known = positions.elements().into_iter().zip(epochs).filter_map(|(element, leader_epoch)| {
+            let Offset::Offset(offset) = element.offset() else { return None };
+            let metric = self.connection.metric(element.topic())?;
+            Some(LogPosition { metric, partition: element.partition(), offset, leader_epoch })
         });
         Ok(known.collect())
     }
@@ -204,8 +204,9 @@ impl Consumer {
     }
 
     /// Tells the group how far we are, for lag tools only; nobody waits for it or reads it back.
-    pub fn advise(&self, positions: &[(Metric, i32, i64)]) {
-        let advised = self.list(positions).map(|list| self.stream.commit(&list, CommitMode::Async));
+    pub fn advise(&self, positions: &[LogPosition]) {
+        let advised =
+            self.connection.list(positions).map(|list| self.stream.commit(&list, CommitMode::Async));
         if let Ok(Err(error)) = advised {
             tracing::debug!(%error, "cannot commit advisory offsets");
         }
@@ -226,14 +227,6 @@ impl Consumer {
             list.add_partition(self.connection.topic(metric), partition);
         }
         list
-    }
-
-    fn list(&self, positions: &[(Metric, i32, i64)]) -> Result<TopicPartitionList, KafkaError> {
-        let mut list = TopicPartitionList::new();
-        for &(metric, partition, offset) in positions {
-            list.add_partition_offset(self.connection.topic(metric), partition, Offset::Offset(offset))?;
-        }
-        Ok(list)
     }
 }
 

@@ -11,7 +11,8 @@
 mod lane;
 
 use crate::message::{Message, Metric, Problem};
-use crate::reader::progress::Progress;
+use crate::reader::key;
+use crate::reader::progress::{Progress, Read};
 use lane::Lane;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -93,23 +94,27 @@ impl Pairing {
         self.lanes.get(&partition).map(|lane| lane.epoch)
     }
 
-    /// Takes in a message read at `now`. Says whether it is to be settled; if not (not ours, or settled
-    /// before) it is dropped here.
-    pub fn push(&mut self, message: Message, now: Duration) -> bool {
-        let Some(lane) = self.lanes.get_mut(&message.partition) else { return false };
-        if !lane.progress[message.metric.index()].read(message.offset) {
-            return false;
+    /// Takes in a message read at `now`. Says what it is; if it is not to be settled (not ours, or settled before) it
+    /// is dropped here.
+    pub fn push(&mut self, message: Message, now: Duration) -> Read {
+        let Some(lane) = self.lanes.get_mut(&message.partition) else { return Read::Passed };
+        let has_key = |stored: Option<&str>| stored == message.key.as_deref().map(key::text).as_deref();
+        let read = lane.progress[message.metric.index()].read(message.offset, has_key);
+        if read == Read::New {
+            self.read += 1;
+            lane.push(message, (now, self.read));
+            lane.hand_over(&mut self.batches, &mut self.dead_letters);
         }
-        self.read += 1;
-        lane.push(message, (now, self.read));
-        lane.hand_over(&mut self.batches, &mut self.dead_letters);
-        true
+        read
     }
 
-    /// Notes that all below `position` was read on the topic of `metric`, messages or not.
-    pub fn read_up_to(&mut self, partition: i32, metric: Metric, position: i64) {
+    /// Notes that all below `position` was read on the topic of `metric`, messages or not; and the leader epoch of
+    /// the last of it, if the brokers tell.
+    pub fn read_up_to(&mut self, partition: i32, metric: Metric, position: i64, epoch: Option<i32>) {
         if let Some(lane) = self.lanes.get_mut(&partition) {
-            lane.progress[metric.index()].read_up_to(position);
+            let progress = &mut lane.progress[metric.index()];
+            progress.read_up_to(position);
+            epoch.into_iter().for_each(|epoch| progress.note_epoch(position, epoch));
         }
     }
 
@@ -123,6 +128,12 @@ impl Pairing {
     /// Per topic of `partition`, the lowest offset not yet settled.
     pub fn progress(&self, partition: i32) -> Option<[i64; 3]> {
         self.lanes.get(&partition).map(|lane| lane.progress.each_ref().map(Progress::next))
+    }
+
+    /// Per topic of `partition`, a leader epoch in which the log had everything below its progress.
+    pub fn leader_epochs(&self, partition: i32) -> [Option<i32>; 3] {
+        let lane = self.lanes.get(&partition);
+        lane.map_or([None; 3], |lane| lane.progress.each_ref().map(Progress::leader_epoch))
     }
 
     /// The topics whose high watermark is needed now to tell late messages from missing ones. Each is

@@ -5,9 +5,10 @@
 //!
 //! The one idea: a message is *settled* once it is stored, or refused into `dead_letters`. Progress is
 //! the lowest offset not yet settled. Batches settle out of order, so messages above progress may be
-//! settled already; after a restart these are read again and must be passed over.
+//! settled already; after a restart these are read again and must be passed over. **What is passed over must be
+//! what was settled**: its key is compared, or a log that was cut and written again would be skipped in silence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The state of one topic of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,28 +17,68 @@ pub struct Progress {
     position: i64,
     /// Read but not settled; all below `position`.
     unsettled: BTreeSet<i64>,
-    /// Settled by an earlier owner, not yet read again; all at or above `position`.
-    settled_above: BTreeSet<i64>,
+    /// Settled by an earlier owner, not yet read again; all at or above `position`. Each with the key that the tables
+    /// have for it.
+    settled_above: BTreeMap<i64, Option<String>>,
+    /// A leader epoch, and an offset below which the log had everything in that epoch.
+    epoch: Option<(i64, i32)>,
+}
+
+/// What a message is that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// It is to be settled.
+    New,
+    /// An earlier owner settled it, or it was read before.
+    Passed,
+    /// An earlier owner settled another one at its offset.
+    Replaced,
 }
 
 impl Progress {
     /// Progress as an earlier owner left it: it got to `next`, and had settled some at or above it.
-    pub fn resume(next: i64, settled_above: BTreeSet<i64>) -> Self {
-        Self { position: next, unsettled: BTreeSet::new(), settled_above }
+    /// `epoch` is one in which the log had everything below `next`.
+    pub fn resume(next: i64, settled_above: BTreeMap<i64, Option<String>>, epoch: Option<i32>) -> Self {
+        let epoch = epoch.map(|epoch| (next, epoch));
+        Self { position: next, unsettled: BTreeSet::new(), settled_above, epoch }
     }
 
-    /// Notes that the message at `offset` was read. Says whether it is to be settled: not if an
-    /// earlier owner settled it, nor if it was read before.
-    pub fn read(&mut self, offset: i64) -> bool {
+    /// Notes that the message at `offset` was read, and says what it is. `has_key` compares its key with that of what
+    /// was settled there.
+    pub fn read(&mut self, offset: i64, has_key: impl FnOnce(Option<&str>) -> bool) -> Read {
         if offset < self.position {
-            return false;
+            return Read::Passed;
         }
         let settled = self.settled_above.remove(&offset);
         self.read_up_to(offset + 1);
-        if !settled {
-            self.unsettled.insert(offset);
+        match settled {
+            Some(key) if has_key(key.as_deref()) => Read::Passed,
+            Some(_) => Read::Replaced,
+            None => {
+                self.unsettled.insert(offset);
+                Read::New
+            }
         }
-        !settled
+    }
+
+    /// Notes a leader epoch in which the log had everything below `position`. **It need not be the epoch of the last
+    /// message**: Kafka is asked where that epoch ends today, and it ends at `position` or later unless the log was
+    /// cut, in a later one. But the epoch before it may have ended earlier: so one that is known for less than `next`
+    /// is not told.
+    pub fn note_epoch(&mut self, position: i64, epoch: i32) {
+        if self.epoch.is_none_or(|known| known <= (position, epoch)) {
+            self.epoch = Some((position, epoch));
+        }
+    }
+
+    /// A leader epoch in which the log had everything below `next`, if one is known.
+    pub fn leader_epoch(&self) -> Option<i32> {
+        self.epoch.filter(|&(position, _)| position >= self.next()).map(|(_, epoch)| epoch)
+    }
+
+    /// The highest offset that an earlier owner settled, of those not yet read again.
+    pub fn last_settled(&self) -> Option<i64> {
+        self.settled_above.keys().next_back().copied()
     }
 
     /// Notes that all below `position` was read: also what is no message (markers, aborted records,
@@ -73,8 +114,8 @@ mod tests {
 
     #[test]
     fn progress_waits_for_the_lowest_unsettled_message() {
-        let mut progress = Progress::resume(10, BTreeSet::new());
-        assert!(progress.read(10) && progress.read(12));
+        let mut progress = Progress::resume(10, BTreeMap::new(), None);
+        assert_eq!([10, 12].map(|offset| progress.read(offset, same)), [Read::New; 2]);
         assert_eq!((progress.position(), progress.next()), (13, 10));
         progress.settle(12);
         assert_eq!(progress.next(), 10);
@@ -86,9 +127,10 @@ mod tests {
 
     #[test]
     fn what_an_earlier_owner_settled_is_passed_over() {
-        let mut progress = Progress::resume(5, BTreeSet::from([6, 9]));
-        assert!(progress.read(5));
-        assert!(!progress.read(6), "settled above progress");
+        let mut progress = resume(5, [6, 9]);
+        assert_eq!(progress.last_settled(), Some(9));
+        assert_eq!(progress.read(5, same), Read::New);
+        assert_eq!(progress.read(6, same), Read::Passed, "settled above progress");
         assert_eq!(progress.next(), 5);
         progress.settle(5);
         assert_eq!(progress.next(), 7);
@@ -98,12 +140,85 @@ mod tests {
 
     #[test]
     fn a_message_read_twice_counts_once() {
-        let mut progress = Progress::resume(0, BTreeSet::new());
-        assert!(progress.read(3));
-        assert!(!progress.read(3) && !progress.read(1));
+        let mut progress = resume(0, []);
+        assert_eq!(
+            [3, 3, 1].map(|offset| progress.read(offset, same)),
+            [Read::New, Read::Passed, Read::Passed]
+        );
+    }
+
+    #[test]
+    fn another_message_where_one_was_settled_is_not_passed_over() {
+        let stored = BTreeMap::from([(6, Some("b".to_owned())), (7, None)]);
+        let mut progress = Progress::resume(5, stored, None);
+        assert_eq!(progress.read(5, |_| panic!("nothing is settled there")), Read::New);
+        assert_eq!(progress.clone().read(6, |key| key == Some("b")), Read::Passed);
+        assert_eq!(progress.read(6, |key| key == Some("x")), Read::Replaced);
+        assert_eq!(progress.read(7, |key| key.is_some()), Read::Replaced, "no key is a key like any other");
+    }
+
+    #[test]
+    fn an_epoch_is_told_only_if_it_is_known_for_everything_below_next() {
+        let mut progress = Progress::resume(10, BTreeMap::new(), Some(3));
+        assert_eq!(progress.leader_epoch(), Some(3));
+        progress.read(10, same);
+        assert_eq!(progress.leader_epoch(), Some(3), "it is known up to 10, which is not settled");
+        progress.settle(10);
+        assert_eq!(progress.leader_epoch(), None, "10 may be of a later epoch");
+        progress.note_epoch(11, 4);
+        assert_eq!(progress.leader_epoch(), Some(4));
+        progress.note_epoch(10, 3);
+        assert_eq!(progress.leader_epoch(), Some(4), "what is known does not become less");
+        progress.read_up_to(15);
+        assert_eq!(progress.leader_epoch(), None);
+        assert_eq!(Progress::default().leader_epoch(), None);
+    }
+
+    fn same(_: Option<&str>) -> bool {
+        true
+    }
+
+    /// Of an earlier owner that got to `next`, and had settled these.
+    fn resume<const N: usize>(next: i64, settled: [i64; N]) -> Progress {
+        Progress::resume(next, settled.map(|offset| (offset, None)).into(), None)
+    }
+
+    /// Where the records of a log begin that are of later epochs: (offset, epoch), both ascending.
+    type Epochs = Vec<(i64, i32)>;
+
+    /// What a broker says of an epoch (`OffsetForLeaderEpoch`): where it ends.
+    fn end_of(epoch: i32, log: &Epochs, end: i64) -> i64 {
+        log.iter().find(|(_, later)| *later > epoch).map_or(end, |(begins, _)| *begins)
     }
 
     proptest! {
+        #[test]
+        fn an_epoch_that_is_told_finds_every_cut_and_no_other(
+            steps in prop::collection::vec((1i64..6, any::<bool>(), 0usize..3), 1..30),
+            settles in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>(), regrown in 1i64..40,
+        ) {
+            // A log of messages and markers, in which leaders change; positions are taken in now and then.
+            let (mut log, mut end, mut epoch) = (vec![(0, 0)], 0, 0);
+            let mut progress = Progress::default();
+            for (records, changes, kind) in steps {
+                if changes { epoch += 1; log.push((end, epoch)); }
+                let messages = end..end + records;
+                end += records;
+                if kind > 0 { for offset in messages { progress.read(offset, same); } }
+                if kind != 1 { progress.read_up_to(end); progress.note_epoch(end, epoch); }
+            }
+            let open: Vec<i64> = progress.unsettled.iter().copied().collect();
+            for offset in &open[..settles.index(open.len() + 1)] { progress.settle(*offset); }
+            let (next, Some(told)) = (progress.next(), progress.leader_epoch()) else { return Ok(()) };
+            prop_assert!(end_of(told, &log, end) >= next, "a sound log looks cut");
+            if next > 0 {
+                let cut = cut.index(next as usize) as i64;
+                log.retain(|(begins, _)| *begins < cut);
+                log.push((cut, epoch + 1));
+                prop_assert!(end_of(told, &log, cut + regrown) < next, "a cut below {next} is not seen");
+            }
+        }
+
         #[test]
         fn a_restart_at_any_moment_settles_every_message_once(
             offsets in prop::collection::btree_set(0i64..60, 0..40),
@@ -114,9 +229,9 @@ mod tests {
             let mut settled = BTreeSet::new();
             let (mut next, mut rounds) = (0, restarts.into_iter());
             loop {
-                let above = settled.range(next..).copied().collect();
-                let mut progress = Progress::resume(next, above);
-                let open: Vec<i64> = log.iter().copied().filter(|&o| o >= next && progress.read(o)).collect();
+                let above = settled.range(next..).map(|&offset| (offset, None)).collect();
+                let mut progress = Progress::resume(next, above, None);
+                let open: Vec<i64> = log.iter().copied().filter(|&o| o >= next && progress.read(o, same) == Read::New).collect();
                 prop_assert!(open.iter().all(|o| !settled.contains(o)), "read again although settled");
                 let stop = rounds.next().map(|r| r.index(open.len() + 1));
                 let mut turn = open.clone();

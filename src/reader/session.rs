@@ -11,6 +11,7 @@ mod commit;
 mod comparison;
 mod error;
 mod flow;
+mod log;
 mod opening;
 mod pipeline;
 mod stored;
@@ -23,12 +24,13 @@ pub use error::SessionError;
 
 use super::Options;
 use super::budget::{Budget, Reading};
-use super::pairing::Pairing;
+use super::pairing::{Pairing, Position};
+use super::progress::Read;
 use super::store::{Source, Store, Tables};
 use crate::backoff::Steps;
 use crate::failpoint;
-use crate::kafka::{Cluster, Consumer, Event, KafkaError};
-use crate::message::Metric;
+use crate::kafka::{Cluster, Consumer, Event, KafkaError, LogPosition};
+use crate::message::{Message, Metric};
 use crate::shutdown::Shutdown;
 use opening::{Connections, ask_cluster_id, connect};
 use pipeline::Pipeline;
@@ -222,9 +224,14 @@ impl<'a> Session<'a> {
         match event {
             Event::Message(message) => {
                 let weight = message.weight();
-                if self.pairing.push(message, self.clock.now()) {
-                    self.budget.hold(weight);
-                    failpoint::reach("after_poll");
+                let Message { metric, partition, offset, .. } = message;
+                match self.pairing.push(message, self.clock.now()) {
+                    Read::New => {
+                        self.budget.hold(weight);
+                        failpoint::reach("after_poll");
+                    }
+                    Read::Passed => {}
+                    Read::Replaced => return self.on_replaced(Position { partition, metric, offset }).await,
                 }
                 self.trouble.reset();
                 Ok(())
@@ -271,8 +278,8 @@ impl<'a> Session<'a> {
 
     /// Takes in how far each topic was read, past what is no message.
     fn look_at_positions(&mut self) -> Result<(), SessionError> {
-        for (metric, partition, position) in self.consumer.positions()? {
-            self.pairing.read_up_to(partition, metric, position);
+        for LogPosition { metric, partition, offset, leader_epoch } in self.consumer.positions()? {
+            self.pairing.read_up_to(partition, metric, offset, leader_epoch);
         }
         Ok(())
     }

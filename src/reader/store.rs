@@ -11,8 +11,10 @@
 //! lock. So every transaction may run in another server process, as behind a pooler.
 
 mod address;
+mod compare_and_set;
 mod contradictions;
 mod error;
+mod evidence;
 mod insert;
 mod ownership;
 mod probe;
@@ -78,6 +80,8 @@ pub struct Part {
     pub expected: Ownership,
     /// Per topic, the lowest offset that is not settled once this is stored.
     pub next: [i64; 3],
+    /// Per topic, a leader epoch in which the log had everything below `next`; `None` if none is known.
+    pub leader_epochs: [Option<i32>; 3],
     /// Batches to store.
     pub batches: Vec<Scored>,
     /// Messages to keep unscored.

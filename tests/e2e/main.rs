@@ -10,6 +10,7 @@
 mod bad_input;
 mod batches;
 mod crashes;
+mod cut_log;
 mod dead_letters;
 mod kafka;
 mod keys;

@@ -90,6 +90,32 @@ fn a_commit_under_another_count_writes_nothing() {
     changed_by_hand("count", "UPDATE progress SET commits = commits - 1");
 }
 
+/// The state before the last two batches: same epoch, same owner, and nobody commits.
+#[test]
+fn an_owner_whose_commit_is_undone_reads_again_what_is_gone() {
+    let world = World::new("undone", 1);
+    let mut reader = world.reader(&[]);
+    let past = |next: i64| {
+        wait_for("progress past the markers", || {
+            (world.number("SELECT recency_next FROM progress") == Some(next)).then_some(())
+        });
+    };
+    world.produce(&["--batches", "3", "--interval", "1ms"]);
+    past(6);
+    world.connect().batch_execute("CREATE TABLE noted AS SELECT * FROM progress").unwrap();
+    world.produce(&["--batches", "2", "--interval", "1ms"]);
+    past(10);
+    let undo = "BEGIN;
+        DELETE FROM segments WHERE batch_id > 3; DELETE FROM batches WHERE id > 3;
+        DELETE FROM progress; INSERT INTO progress SELECT * FROM noted;
+        COMMIT";
+    world.connect().batch_execute(undo).unwrap();
+    world.wait_for_batches(5);
+    reader.wait_until_it_says("expected");
+    reader.stop();
+    world.verify(&["--progress", "--expect-dead", "0"]);
+}
+
 #[test]
 fn a_commit_without_its_row_writes_nothing_and_a_restart_starts_over() {
     let world = World::new("no_row", 1);

@@ -310,7 +310,9 @@ impl Drop for Daemon {
 /// A server of one's own, started and stopped by a script of the repository; gone with the test.
 pub struct Server {
     script: PathBuf,
-    directory: tempfile::TempDir,
+    pub path: PathBuf,
+    /// Where it is gone; the nodes of a cluster share it.
+    _directory: Arc<tempfile::TempDir>,
     pub address: String,
 }
 
@@ -326,14 +328,31 @@ impl Server {
     /// Two brokers that hold everything twice. The first is the controller, too, so the second may die.
     pub fn two_kafkas() -> [Self; 2] {
         let first = Self::start("scripts/kafka", &[("KAFKA_REPLICAS", "2")]);
-        let directory = first.directory.path().to_str().unwrap().to_owned();
+        let directory = first.path.to_str().unwrap().to_owned();
         let second = Self::start("scripts/kafka", &[("KAFKA_JOIN", &directory)]);
         [first, second]
     }
 
+    /// Three brokers that hold everything three times; any of them may die. They are fenced as everywhere, after 9 s.
+    pub fn three_kafkas() -> [Self; 3] {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let script = repository().join("scripts/kafka");
+        let whole =
+            Self { script, path: directory.path().into(), _directory: directory, address: String::new() };
+        let addresses = whole.call("cluster", &[], &[]);
+        let addresses: Vec<&str> = addresses.split(',').collect();
+        [1, 2, 3].map(|node: usize| Self {
+            script: whole.script.clone(),
+            path: whole.path.join(node.to_string()),
+            _directory: Arc::clone(&whole._directory),
+            address: addresses[node - 1].to_owned(),
+        })
+    }
+
     fn start(script: &str, environment: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut server = Self { script: repository().join(script), directory, address: String::new() };
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let (script, path) = (repository().join(script), directory.path().to_owned());
+        let mut server = Self { script, path, _directory: directory, address: String::new() };
         server.address = server.call("start", environment, &[]);
         server
     }
@@ -350,7 +369,7 @@ impl Server {
 
     fn call(&self, what: &str, environment: &[(&str, &str)], arguments: &[&str]) -> String {
         let mut command = Command::new(&self.script);
-        command.arg(what).arg(self.directory.path()).args(arguments).envs(environment.iter().copied());
+        command.arg(what).arg(&self.path).args(arguments).envs(environment.iter().copied());
         let output = command.output().unwrap();
         assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -360,7 +379,7 @@ impl Server {
 impl Server {
     /// Sends a signal to the server's process.
     pub fn signal(&self, signal: &str) {
-        let pid = std::fs::read_to_string(self.directory.path().join("pid")).unwrap();
+        let pid = std::fs::read_to_string(self.path.join("pid")).unwrap();
         assert!(Command::new("kill").args([&format!("-{signal}"), pid.trim()]).status().unwrap().success());
     }
 }
@@ -368,7 +387,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let what = if self.script.ends_with("postgres") { "destroy" } else { "kill" };
-        let _ = Command::new(&self.script).arg(what).arg(self.directory.path()).output();
+        let _ = Command::new(&self.script).arg(what).arg(&self.path).output();
     }
 }
 

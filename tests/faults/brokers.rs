@@ -6,8 +6,8 @@ use crate::world::{Daemon, Server, World};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// The reader's own default: longer than a broker that was killed takes to be let in again, on a machine
-/// that is not too busy.
+/// Longer than a broker that was killed takes to be let in again (2 s here), on a machine that is not too busy; as the
+/// reader's own default is where brokers have Kafka's 9 s.
 pub const SESSION: [&str; 2] = ["--kafka-property", "session.timeout.ms=6000"];
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// The session began anew this long before the outage, at worst, if it could before.

@@ -1,7 +1,7 @@
 //! Which faults there are, and how often each is injected.
 
 use crate::load::Report;
-use crate::{brokers, postgres, readers, resources, senders, sequence, soak, topics};
+use crate::{brokers, cluster, postgres, readers, resources, senders, sequence, soak, topics};
 use rand::rngs::StdRng;
 
 /// A fault, how often it is injected, and how.
@@ -33,7 +33,7 @@ const fn alone(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdR
     Fault { name, ci, long, alone: true, begins_late: true, inject }
 }
 
-pub const FAULTS: [Fault; 43] = [
+pub const FAULTS: [Fault; 46] = [
     fault("reader: kill -9", 50, 1_000, readers::kill),
     fault("reader: dies after poll", 5, 50, |n, r| readers::die_at("after_poll", n, r)),
     fault("reader: dies after pairing", 5, 50, |n, r| readers::die_at("after_pairing", n, r)),
@@ -59,6 +59,9 @@ pub const FAULTS: [Fault; 43] = [
     fault("kafka: frozen for 2 s", 3, 30, |n, _| brokers::frozen(n)),
     fault("kafka: slow", 3, 30, |n, _| brokers::slow(n)),
     fault("kafka: coordinator lost", 3, 30, |n, _| brokers::coordinator_lost(n)),
+    alone("broker of three: killed", 2, 20, cluster::killed),
+    alone("broker of three: hung", 2, 20, cluster::hung),
+    alone("broker of three: restarted", 1, 10, cluster::restarted),
     fault("producer: kill -9", 10, 100, senders::kill),
     fault("producer: dies between the messages of a batch", 10, 100, |n, r| {
         senders::die_at("between_messages", n, r)

@@ -15,6 +15,7 @@
 
 mod brokers;
 mod catalogue;
+mod cluster;
 #[path = "../e2e/kafka.rs"]
 mod kafka;
 mod load;

@@ -6,8 +6,9 @@ use crate::books::{EMPTY_BOOKS, EMPTY_PARTITION, PER_UNSETTLED, bytes_of};
 use crate::model::Model;
 use crate::target::Story;
 use rfm_stream::message::{Message, Metric, Reason};
+use rfm_stream::reader::key;
 use rfm_stream::reader::pairing::{Batch, DeadLetter, Pairing, Position, Taken};
-use rfm_stream::reader::progress::Progress;
+use rfm_stream::reader::progress::{Progress, Read};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -22,6 +23,14 @@ pub struct Topic {
     /// In the database.
     next: i64,
     settled: BTreeSet<i64>,
+}
+
+impl Topic {
+    /// The key of the message at `offset`, as the tables have it.
+    fn key_text(&self, offset: i64) -> Option<String> {
+        let message = self.log.iter().find(|message| message.offset == offset);
+        message?.key.as_deref().map(key::text)
+    }
 }
 
 /// A question for a high watermark that is not answered yet.
@@ -94,13 +103,12 @@ impl<'a> World<'a> {
             self.topics[p].iter_mut().for_each(|topic| topic.cursor = topic.next);
             self.story.code(|| format!("take({p}, {epoch}, {next:?}, {settled:?});"));
             self.model.take(p, epoch, next, settled.clone());
-            let [r, f, m] = settled;
+            let topics = &self.topics[p];
+            let progress = [0, 1, 2].map(|t| {
+                let keys = settled[t].iter().map(|&offset| (offset, topics[t].key_text(offset)));
+                Progress::resume(next[t], keys.collect(), None)
+            });
             self.call(|pairing| {
-                let progress = [
-                    Progress::resume(next[0], r),
-                    Progress::resume(next[1], f),
-                    Progress::resume(next[2], m),
-                ];
                 pairing.take(Taken { partition: p as i32, epoch, progress }, single);
             });
         }
@@ -124,13 +132,13 @@ impl<'a> World<'a> {
         let expected = self.model.push(message.clone(), now);
         self.memory += bytes_of(&message);
         let found = self.call(|pairing| pairing.push(message, now));
-        same("it is to be settled", found, expected)
+        same("it is to be settled", found == Read::New, expected)
     }
 
     /// The consumer's position moved past what is no message.
     pub fn read_up_to(&mut self, p: usize, metric: Metric, position: i64) {
-        self.story.code(|| format!("pairing.read_up_to({p}, {metric:?}, {position});"));
-        self.call(|pairing| pairing.read_up_to(p as i32, metric, position));
+        self.story.code(|| format!("pairing.read_up_to({p}, {metric:?}, {position}, None);"));
+        self.call(|pairing| pairing.read_up_to(p as i32, metric, position, None));
         if self.model.partitions[p].epoch.is_some() {
             self.model.read_up_to(p, metric, position);
         }

@@ -1,14 +1,20 @@
 //! The settings of the consumer: what the user may change, and what not.
 
 /// Settings that the user may override.
-pub(super) const DEFAULTS: [(&str, &str); 12] = [
+pub(super) const DEFAULTS: [(&str, &str); 13] = [
     ("client.id", "rfm-reader"),
-    // A reader that dies is noticed after this long.
-    ("session.timeout.ms", "6000"),
-    ("heartbeat.interval.ms", "2000"),
+    // A reader that dies is noticed after this long. **It lies above the time that the brokers need to replace one of
+    // them**, or the death of a broker that coordinates the group costs every reader its membership, too, and the
+    // group waits for the members that it had: 9 s (`broker.session.timeout.ms`), 12.4 s where the controller died
+    // as well; and 1 s for the last heartbeat, and 1 s to find the new coordinator.
+    ("session.timeout.ms", "16000"),
+    ("heartbeat.interval.ms", "1000"),
+    // A coordinator that hangs answers no heartbeat, and librdkafka waits for it until the session is over, unless it
+    // learns of another coordinator. It asks every ten minutes by default.
+    ("coordinator.query.interval.ms", "2000"),
     ("max.poll.interval.ms", "60000"),
-    // New topics and partitions are found within this long.
-    ("topic.metadata.refresh.interval.ms", "5000"),
+    // New topics and partitions, and new leaders in place of one that hangs, are found within this long.
+    ("topic.metadata.refresh.interval.ms", "2000"),
     // What is fetched ahead belongs to nobody's budget: keep it small. librdkafka's own defaults (64 MiB,
     // and one second of rest once full) look like a leak and a stall.
     ("queued.min.messages", "10000"),

@@ -78,7 +78,7 @@ fn an_empty_key_and_no_key_are_different_keys() {
 #[test]
 fn without_a_key_several_partitions_are_refused() {
     let mut pairing = held(false);
-    assert!(pairing.push(message(Recency, 3, None, 0), Duration::ZERO), "it is to be settled");
+    assert_eq!(pairing.push(message(Recency, 3, None, 0), Duration::ZERO), Read::New);
     assert_eq!(given_up(&mut pairing), [(Recency, 3, Reason::NoKey)]);
 }
 
@@ -119,11 +119,11 @@ fn a_message_is_given_up_only_when_its_partners_are_known_to_be_missing() {
     pairing.expire(LATER);
     assert!(given_up(&mut pairing).is_empty(), "monetary has ten messages and none was read");
 
-    pairing.read_up_to(0, Monetary, 9);
+    pairing.read_up_to(0, Monetary, 9, None);
     pairing.expire(LATER);
     assert!(given_up(&mut pairing).is_empty(), "one message below the mark is left");
 
-    pairing.read_up_to(0, Monetary, 10);
+    pairing.read_up_to(0, Monetary, 10, None);
     pairing.expire(LATER);
     let letters = pairing.take_dead_letters();
     assert_eq!(letters.len(), 2);
@@ -192,13 +192,15 @@ fn a_partner_that_comes_late_but_before_the_mark_is_paired() {
 #[test]
 fn what_is_settled_or_not_held_is_dropped() {
     let mut pairing = Pairing::new(TIMEOUT);
-    assert!(!pairing.push(keyed(Recency, 0, "a"), Duration::ZERO), "no partition is held");
-    let settled = Progress::resume(3, BTreeSet::from([5]));
+    assert_eq!(pairing.push(keyed(Recency, 0, "a"), Duration::ZERO), Read::Passed, "no partition is held");
+    let settled =
+        Progress::resume(3, BTreeMap::from([(5, Some("a".to_owned())), (7, Some("b".to_owned()))]), None);
     let progress = [settled, Progress::default(), Progress::default()];
     pairing.take(Taken { partition: 0, epoch: 2, progress }, false);
-    assert!(!pairing.push(keyed(Recency, 2, "a"), Duration::ZERO), "below progress");
-    assert!(!pairing.push(keyed(Recency, 5, "a"), Duration::ZERO), "settled above progress");
-    assert!(pairing.push(keyed(Recency, 6, "a"), Duration::ZERO));
+    assert_eq!(pairing.push(keyed(Recency, 2, "a"), Duration::ZERO), Read::Passed, "below progress");
+    assert_eq!(pairing.push(keyed(Recency, 5, "a"), Duration::ZERO), Read::Passed, "settled above progress");
+    assert_eq!(pairing.push(keyed(Recency, 6, "a"), Duration::ZERO), Read::New);
+    assert_eq!(pairing.push(keyed(Recency, 7, "a"), Duration::ZERO), Read::Replaced, "`b` was settled there");
 }
 
 #[test]

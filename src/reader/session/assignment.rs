@@ -3,6 +3,7 @@
 //! **Taking a partition raises its epoch before anything is read of it**; the offsets of the database are
 //! in the first `assign`, so that no position is ever Kafka's.
 
+use super::log::{self, Watermarks, watermarks};
 use super::stored::Stored;
 use super::waiting::Idle;
 use super::{Session, SessionError, blocking};
@@ -12,9 +13,6 @@ use crate::reader::pairing::Taken;
 use crate::reader::progress::Progress;
 use crate::reader::store::{Ownership, Source, Store};
 use std::sync::Arc;
-
-/// What the log has of one partition: first offset and high watermark, per topic.
-type Watermarks = [(i64, i64); 3];
 
 impl Session<'_> {
     /// Takes the partitions that the group gives us, and starts reading.
@@ -43,7 +41,7 @@ impl Session<'_> {
             self.memory.known.insert(partition);
             self.pipeline.hold(partition, ownership);
             let next = taken.progress.each_ref().map(Progress::next);
-            positions.extend(Metric::ALL.map(|metric| (metric, partition, next[metric.index()])));
+            positions.extend(log::positions(&taken));
             let high = watermarks.map(|(_, high)| high);
             self.stored.insert(partition, Stored::when_taken(next, high));
             if self.options.until_caught_up {
@@ -88,13 +86,15 @@ impl Session<'_> {
         let known = self.memory.known.clone();
         self.with_owner(move |owner| {
             let take = |p: i32| take_one(owner, &cluster, &source, p, known.contains(&p));
-            partitions.into_iter().map(take).collect()
+            let taken: Vec<_> = partitions.into_iter().map(take).collect::<Result<_, _>>()?;
+            log::verify(owner, &cluster, &source, &taken)?;
+            Ok(taken)
         })
         .await
     }
 }
 
-/// Takes one partition and checks that the log still has its positions. A partition that is `known` must have a row.
+/// Takes one partition, and looks at its logs. A partition that is `known` must have a row.
 fn take_one(
     store: &mut Store,
     cluster: &Cluster,
@@ -105,31 +105,15 @@ fn take_one(
     let before = watermarks(cluster, partition)?;
     let beginning = (!known).then(|| before.map(|(low, _)| low));
     let (taken, ownership) = store.take(partition, beginning)?;
-    if check(source, &taken, before).is_ok() {
+    if log::check(source, &taken, before).is_ok() {
         return Ok((taken, ownership, before));
     }
     // The last owner may have gone on after the first look at the log.
     let after = watermarks(cluster, partition)?;
-    check(source, &taken, after)?;
-    Ok((taken, ownership, after))
-}
-
-fn watermarks(cluster: &Cluster, partition: i32) -> Result<Watermarks, SessionError> {
-    let of = |metric| cluster.watermarks(metric, partition);
-    Ok([of(Metric::Recency)?, of(Metric::Frequency)?, of(Metric::Monetary)?])
-}
-
-/// Whether the log has what comes next, in each topic.
-fn check(source: &Source, taken: &Taken, watermarks: Watermarks) -> Result<(), SessionError> {
-    for metric in Metric::ALL {
-        let next = taken.progress[metric.index()].next();
-        let (low, high) = watermarks[metric.index()];
-        if !(low..=high).contains(&next) {
-            let (topic, partition) = (source.topic(metric).to_owned(), taken.partition);
-            return Err(SessionError::PositionGone { topic, metric, partition, next, log: low..high });
-        }
+    match log::check(source, &taken, after) {
+        Ok(()) => Ok((taken, ownership, after)),
+        Err(error) => Err(log::keep(store, cluster, source, &taken, error)),
     }
-    Ok(())
 }
 
 /// The partitions of which all three topics are ours.

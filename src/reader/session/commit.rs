@@ -77,10 +77,11 @@ pub(super) fn build(
 
     let parts = contents.into_iter().filter_map(|(partition, (batches, dead_letters))| {
         let next = pairing.progress(partition)?;
+        let leader_epochs = pairing.leader_epochs(partition);
         let ownership = held.get_mut(&partition)?;
         let expected = *ownership;
         ownership.commits += 1;
-        Some(Part { partition, expected, next, batches, dead_letters })
+        Some(Part { partition, expected, next, leader_epochs, batches, dead_letters })
     });
     let parts: Vec<Part> = parts.collect();
     let receipt = Receipt {

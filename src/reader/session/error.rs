@@ -31,7 +31,7 @@ pub enum SessionError {
         /// Partitions, the next offset to read as stored, and what the log has now.
         positions: String,
     },
-    /// The log no longer has, or never had, the position to go on from.
+    /// The log no longer has the position to go on from.
     #[error(
         "the stored position {next} of the topic `{topic}` ({metric}), partition {partition}, is not in the log, \
          which holds {}..{}", log.start, log.end
@@ -48,6 +48,9 @@ pub enum SessionError {
         /// What the log has: first offset, high watermark.
         log: Range<i64>,
     },
+    /// The log lost messages that were stored, and other ones are in their place; or it is shorter than what was read.
+    #[error("{0}")]
+    LogCut(String),
     /// Postgres refuses one batch again and again, and nothing else.
     #[error(
         "postgres refused the batch at partition {}, {} offset {} three times", first.partition, first.metric, first.offset

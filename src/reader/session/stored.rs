@@ -2,6 +2,7 @@
 
 use super::commit::Receipt;
 use super::{Session, SessionError};
+use crate::kafka::LogPosition;
 use crate::message::Metric;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -56,7 +57,12 @@ impl Session<'_> {
             // A partition that was taken away meanwhile is not ours to remember.
             if let Some(stored) = self.stored.get_mut(&partition) {
                 *stored = Stored { next, at, confirmed: at, ..*stored };
-                advice.extend(Metric::ALL.map(|metric| (metric, partition, next[metric.index()])));
+                advice.extend(Metric::ALL.map(|metric| LogPosition {
+                    metric,
+                    partition,
+                    offset: next[metric.index()],
+                    leader_epoch: None,
+                }));
             }
         }
         self.consumer.advise(&advice);

@@ -2,8 +2,8 @@
 
 use super::{Part, Source, Watch, rows};
 use crate::message::Metric;
-use crate::reader::schema;
 use crate::reader::score::{Rules, Scored};
+use crate::reader::{key, schema};
 use chrono::{DateTime, Utc};
 use diesel::pg::CopyFormat;
 use diesel::prelude::*;
@@ -96,7 +96,7 @@ pub(super) fn batches(
     };
     let offsets = |metric: Metric| -> Vec<i64> { scored.iter().map(|b| b.offsets[metric.index()]).collect() };
     let partitions: Vec<i32> = scored.iter().map(|batch| batch.partition).collect();
-    let keys: Vec<Option<String>> = scored.iter().map(|b| b.key.as_deref().map(key_text)).collect();
+    let keys: Vec<Option<String>> = scored.iter().map(|b| b.key.as_deref().map(key::text)).collect();
     let populations: Vec<Option<&str>> = scored.iter().map(|batch| batch.population.as_deref()).collect();
     let times: Vec<DateTime<Utc>> = scored.iter().map(|batch| batch.as_of).collect();
     // Bounded by `--max-customers`, which is an i32.
@@ -119,14 +119,6 @@ pub(super) fn batches(
         .bind::<Array<Integer>, _>(customers)
         .execute(connection)
         .map(drop)
-}
-
-/// A key as text: itself where Postgres can store it, else `\x` and its bytes in hex.
-fn key_text(key: &[u8]) -> String {
-    match std::str::from_utf8(key) {
-        Ok(text) if !text.contains('\0') => text.to_owned(),
-        _ => key.iter().fold(String::from("\\x"), |text, byte| text + &format!("{byte:02x}")),
-    }
 }
 
 #[derive(Insertable)]
@@ -178,17 +170,4 @@ fn portions<'a>(rows: &'a [DeadLetterRow<'a>]) -> impl Iterator<Item = &'a [Dead
         }
         fits
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_shown_as_text_or_as_hex() {
-        assert_eq!(key_text("schlüssel".as_bytes()), "schlüssel");
-        assert_eq!(key_text(b""), "");
-        assert_eq!(key_text(b"a\0b"), "\\x610062");
-        assert_eq!(key_text(b"\xff\x00"), "\\xff00");
-    }
 }

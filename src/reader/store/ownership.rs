@@ -1,4 +1,4 @@
-//! Whose a partition is, and the compare and set that every commit rests on.
+//! Whose a partition is, as `progress` says it: taken, read, compared.
 //!
 //! **A commit moves progress only from exactly the epoch, the owner and the count of commits that its session wrote or
 //! read last.** The epoch tells readers apart that take turns. It repeats on a server that went back in time (a
@@ -6,9 +6,9 @@
 //! one to the count, so that two states under one owner differ, also where their positions do not: what was stored
 //! *above* progress may be gone.
 
-use super::{Context, Isolation, Part, Store, StoreError};
-use crate::failpoint;
+use super::{Context, Isolation, Store, StoreError};
 use crate::message::Metric;
+use crate::reader::key;
 use crate::reader::pairing::Taken;
 use crate::reader::progress::Progress;
 use crate::reader::schema::{batches, dead_letters, progress};
@@ -16,8 +16,8 @@ use diesel::dsl::now;
 use diesel::expression::SqlLiteral;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Oid, Text, Timestamptz, Uuid as SqlUuid};
-use std::collections::BTreeSet;
+use diesel::sql_types::{BigInt, Oid, Timestamptz};
+use std::collections::BTreeMap;
 use std::fmt;
 use uuid::Uuid;
 
@@ -154,45 +154,52 @@ impl Context {
         partition: i32,
         epoch: i64,
     ) -> Result<Taken, StoreError> {
-        let next: (i64, i64, i64) = progress::table
+        type Next = (i64, Option<i32>);
+        let (recency, frequency, monetary): (Next, Next, Next) = progress::table
             .find((&self.source.consumer_group, partition))
-            .select((progress::recency_next, progress::frequency_next, progress::monetary_next))
+            .select((
+                (progress::recency_next, progress::recency_leader_epoch),
+                (progress::frequency_next, progress::frequency_leader_epoch),
+                (progress::monetary_next, progress::monetary_leader_epoch),
+            ))
             .first(connection)?;
         let progress = [
-            self.progress(connection, partition, Metric::Recency, next.0)?,
-            self.progress(connection, partition, Metric::Frequency, next.1)?,
-            self.progress(connection, partition, Metric::Monetary, next.2)?,
+            self.progress(connection, partition, Metric::Recency, recency)?,
+            self.progress(connection, partition, Metric::Frequency, frequency)?,
+            self.progress(connection, partition, Metric::Monetary, monetary)?,
         ];
         Ok(Taken { partition, epoch, progress })
     }
 
-    /// The progress of one topic: `next`, and what is settled at or above it, in either table, by the
-    /// topic's own offset.
+    /// The progress of one topic: `next` with its leader epoch, and what is settled at or above it, in either table, by
+    /// the topic's own offset.
     fn progress(
         &self,
         connection: &mut PgConnection,
         partition: i32,
         metric: Metric,
-        next: i64,
+        (next, leader_epoch): (i64, Option<i32>),
     ) -> Result<Progress, StoreError> {
         let refused = dead_letters::table
-            .select(dead_letters::offset)
+            .select((dead_letters::offset, dead_letters::key))
             .filter(dead_letters::consumer_group.eq(&self.source.consumer_group))
             .filter(dead_letters::topic.eq(self.source.topic(metric)))
             .filter(dead_letters::partition.eq(partition))
             .filter(dead_letters::offset.ge(next))
-            .load::<i64>(connection)?;
+            .load::<(i64, Option<Vec<u8>>)>(connection)?;
+        let refused = refused.into_iter().map(|(offset, key)| (offset, key.as_deref().map(key::text)));
         let stored = batches::table
-            .select(offset_of(metric))
+            .select((offset_of(metric), batches::batch_key))
             .filter(batches::consumer_group.eq(&self.source.consumer_group))
             .filter(batches::partition.eq(partition))
             .filter(offset_of(metric).ge(next))
-            .load::<i64>(connection)?;
-        Ok(Progress::resume(next, refused.into_iter().chain(stored).collect::<BTreeSet<i64>>()))
+            .load::<(i64, Option<String>)>(connection)?;
+        let settled: BTreeMap<i64, Option<String>> = refused.chain(stored).collect();
+        Ok(Progress::resume(next, settled, leader_epoch))
     }
 
     /// What `progress` says of partitions, in their order.
-    fn find(
+    pub(super) fn find(
         &self,
         connection: &mut PgConnection,
         partitions: &[i32],
@@ -214,69 +221,11 @@ impl Context {
         }
         Err(made_anew())
     }
-
-    /// Moves the progress of partitions if each is still as this session knows it.
-    pub(super) fn move_progress(
-        &self,
-        connection: &mut PgConnection,
-        parts: &[Part],
-    ) -> Result<(), StoreError> {
-        let each = |of: fn(&Part) -> i64| -> Vec<i64> { parts.iter().map(of).collect() };
-        let partitions: Vec<i32> = parts.iter().map(|part| part.partition).collect();
-        let owners: Vec<Uuid> = parts.iter().map(|part| part.expected.owner).collect();
-        let moved = diesel::sql_query(COMPARE_AND_SET)
-            .bind::<Text, _>(&self.source.consumer_group)
-            .bind::<Oid, _>(self.progress_oid)
-            .bind::<Array<Integer>, _>(&partitions)
-            .bind::<Array<BigInt>, _>(each(|part| part.expected.epoch))
-            .bind::<Array<SqlUuid>, _>(owners)
-            .bind::<Array<BigInt>, _>(each(|part| part.expected.commits))
-            .bind::<Array<BigInt>, _>(each(|part| part.next[0]))
-            .bind::<Array<BigInt>, _>(each(|part| part.next[1]))
-            .bind::<Array<BigInt>, _>(each(|part| part.next[2]))
-            .execute(connection)?;
-        failpoint::reach("after_progress");
-        // Without this check, a reader that has lost its partition, or whose server went back in time, could still
-        // write.
-        if moved == parts.len() { Ok(()) } else { Err(self.mismatch(connection, parts, &partitions)?) }
-    }
-
-    /// Which of the parts is not as expected, and what there is instead.
-    fn mismatch(
-        &self,
-        connection: &mut PgConnection,
-        parts: &[Part],
-        partitions: &[i32],
-    ) -> Result<StoreError, StoreError> {
-        let found = self.find(connection, partitions)?;
-        let differs = parts.iter().zip(found).find(|(part, (_, found))| *found != Some(part.expected));
-        // Where no row differs, the table does.
-        Ok(differs.map_or_else(made_anew, |(part, (partition, found))| StoreError::Moved {
-            partition,
-            expected: part.expected,
-            found,
-        }))
-    }
 }
 
-fn made_anew() -> StoreError {
+pub(super) fn made_anew() -> StoreError {
     StoreError::Unready("the table `progress` was made anew since this session began".to_owned())
 }
-
-/// The statement that makes exactly-once true: it changes a row only if nobody else has since this session wrote or read
-/// it, and makes the next one of the count.
-const COMPARE_AND_SET: &str = "
-    UPDATE progress AS p
-    SET recency_next = n.recency, frequency_next = n.frequency, monetary_next = n.monetary,
-        commits = p.commits + 1,
-        updated_at = now()
-    FROM unnest($3::int4[], $4::int8[], $5::uuid[], $6::int8[], $7::int8[], $8::int8[], $9::int8[])
-        AS n (partition, epoch, owner, commits, recency, frequency, monetary)
-    WHERE p.consumer_group = $1 AND p.partition = n.partition
-        AND p.epoch = n.epoch
-        AND p.owner = n.owner
-        AND p.commits = n.commits
-        AND p.tableoid = $2";
 
 /// Which table a row of `progress` is in: one that is made anew has another number.
 fn table_id() -> SqlLiteral<Oid> {
@@ -284,7 +233,7 @@ fn table_id() -> SqlLiteral<Oid> {
 }
 
 /// The column of `batches` that holds the offset of a metric's message.
-fn offset_of(metric: Metric) -> Box<dyn BoxableExpression<batches::table, Pg, SqlType = BigInt>> {
+pub(super) fn offset_of(metric: Metric) -> Box<dyn BoxableExpression<batches::table, Pg, SqlType = BigInt>> {
     match metric {
         Metric::Recency => Box::new(batches::recency_offset),
         Metric::Frequency => Box::new(batches::frequency_offset),
