@@ -17,7 +17,8 @@ fn a_commit_under_an_older_epoch_writes_nothing_and_the_reader_starts_over() {
     world.produce(&["--batches", "1", "--interval", "0"]);
     reader.wait_until_it_says("belongs to another reader now");
     world.wait_for_batches(2);
-    assert_eq!(world.number("SELECT epoch FROM progress"), Some(3));
+    // The group may have given the partition out once more: a reader that hardly runs loses its session.
+    assert!(world.number("SELECT epoch FROM progress") >= Some(3));
     reader.stop();
     world.verify(&["--expect-dead", "0"]);
 }

@@ -88,7 +88,10 @@ impl World {
         flags.iter().zip(&self.topics).flat_map(|(flag, topic)| [(*flag).to_owned(), topic.clone()]).collect()
     }
 
-    /// The reader, with a session timeout that does not make a killed one be waited for.
+    /// The reader, with a session timeout that does not make a killed one be waited for. One that hardly runs may miss it:
+    /// then the group takes its partitions and gives them out again, with another epoch, which costs time and nothing
+    /// else. So no test counts on a partition being taken once. (It is not stretched: what it is when a reader starts
+    /// would be the deadline of whoever waits when the machine may be quiet again.)
     pub fn reader(&self, flags: &[&str]) -> Daemon {
         Daemon::start(self.reader_command().args(flags))
     }
