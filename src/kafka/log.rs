@@ -20,15 +20,16 @@ use std::time::{Duration, Instant};
 
 use super::cluster::Quiet;
 
-/// How long the brokers may take to answer for all positions; then it is asked again later.
+/// How long the brokers may take to answer, and how much longer for each position; then it is asked again later.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const EACH: Duration = Duration::from_millis(50);
 
 /// A partition of a topic.
 type Place = (Metric, i32);
 
 /// The settings of the client that asks. It takes in as little as it can: the first batch of records of a fetch comes
 /// whole, and no second one is wanted.
-const SETTINGS: [(&str, &str); 11] = [
+const SETTINGS: [(&str, &str); 12] = [
     ("isolation.level", "read_uncommitted"),
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
@@ -37,6 +38,8 @@ const SETTINGS: [(&str, &str); 11] = [
     ("enable.partition.eof", "true"),
     ("statistics.interval.ms", "0"),
     ("queued.min.messages", "1"),
+    // With so short a queue, librdkafka's rest of a second after it was full would be most of the time.
+    ("fetch.queue.backoff.ms", "1"),
     ("fetch.wait.max.ms", "10"),
     ("fetch.message.max.bytes", "1024"),
     ("receive.message.max.bytes", "1000000000"),
@@ -128,7 +131,7 @@ impl Cluster {
     ) -> Result<(), KafkaError> {
         let open = positions.iter().map(|at| ((at.metric, at.partition), at));
         let mut open: BTreeMap<Place, &LogPosition> = open.collect();
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let deadline = Instant::now() + ANSWER_TIMEOUT + EACH * positions.len() as u32;
         while !open.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
