@@ -141,10 +141,10 @@ impl Cluster {
         self.standby.run("promote");
         std::mem::swap(&mut self.primary, &mut self.standby);
         world.database_url = through(&world.database_url, port(&self.primary.address));
-        if let (Way::PgBouncer(_, behind), Some(pooler)) = (self.way, &self.pooler) {
-            if behind.is_reloaded() {
-                pooler.run_with("target", &[&self.primary.address]);
-            }
+        if let (Way::PgBouncer(_, behind), Some(pooler)) = (self.way, &self.pooler)
+            && behind.is_reloaded()
+        {
+            pooler.run_with("target", &[&self.primary.address]);
         }
     }
 
