@@ -23,4 +23,5 @@ mod slowness;
 mod startup;
 mod time_travel;
 mod topics;
+mod versions;
 mod world;

@@ -328,11 +328,15 @@ impl Server {
         Self::start("scripts/postgres", &[])
     }
 
+    /// Postgres of another version than the one installed here: 13, 14, 16, 17 or 18.
+    pub fn postgres_of(version: &str) -> Self {
+        Self::start("scripts/postgres", &[("POSTGRES_VERSION", version)])
+    }
+
     /// Two brokers that hold everything twice. The first is the controller, too, so the second may die.
     pub fn two_kafkas() -> [Self; 2] {
         let first = Self::start("scripts/kafka", &[("KAFKA_REPLICAS", "2")]);
-        let directory = first.path.to_str().unwrap().to_owned();
-        let second = Self::start("scripts/kafka", &[("KAFKA_JOIN", &directory)]);
+        let second = Self::start("scripts/kafka", &[("KAFKA_JOIN", first.directory())]);
         [first, second]
     }
 
@@ -353,16 +357,30 @@ impl Server {
     }
 
     fn start(script: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_with(script, environment, &[])
+    }
+
+    /// What `script start DIRECTORY ARGUMENTS` starts.
+    pub fn start_with(script: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let (script, path) = (repository().join(script), directory.path().to_owned());
         let mut server = Self { script, path, _directory: directory, address: String::new() };
-        server.address = server.call("start", environment, &[]);
+        server.address = server.call("start", environment, arguments);
         server
+    }
+
+    pub fn directory(&self) -> &str {
+        self.path.to_str().unwrap()
     }
 
     /// `start`, `stop` or `kill`. It comes back at the same address.
     pub fn run(&self, what: &str) -> String {
         self.call(what, &[], &[])
+    }
+
+    /// A command of the script with further arguments.
+    pub fn run_with(&self, what: &str, arguments: &[&str]) -> String {
+        self.call(what, &[], arguments)
     }
 
     /// What a console tool of Kafka's answers.
@@ -389,7 +407,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let what = if self.script.ends_with("postgres") { "destroy" } else { "kill" };
+        let what = match self.script.file_name().and_then(|name| name.to_str()) {
+            Some("postgres" | "pgbouncer") => "destroy",
+            Some("haproxy") => "stop",
+            _ => "kill",
+        };
         let _ = Command::new(&self.script).arg(what).arg(&self.path).output();
     }
 }

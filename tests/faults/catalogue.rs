@@ -1,7 +1,10 @@
 //! Which faults there are, and how often each is injected.
 
 use crate::load::Report;
-use crate::{brokers, cluster, postgres, readers, resources, senders, sequence, soak, topics};
+use crate::replicas::Pooling;
+use crate::{
+    brokers, cluster, failover, mute, postgres, readers, resources, restore, senders, sequence, soak, topics,
+};
 use rand::rngs::StdRng;
 
 /// A fault, how often it is injected, and how.
@@ -33,7 +36,7 @@ const fn alone(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdR
     Fault { name, ci, long, alone: true, begins_late: true, inject }
 }
 
-pub const FAULTS: [Fault; 46] = [
+pub const FAULTS: [Fault; 59] = [
     fault("reader: kill -9", 50, 1_000, readers::kill),
     fault("reader: dies after poll", 5, 50, |n, r| readers::die_at("after_poll", n, r)),
     fault("reader: dies after pairing", 5, 50, |n, r| readers::die_at("after_pairing", n, r)),
@@ -53,6 +56,23 @@ pub const FAULTS: [Fault; 46] = [
     fault("postgres: stopped or killed for 1 s", 5, 50, |n, r| postgres::away(n, 1, r)),
     lasting("postgres: stopped or killed for 30 s", 5, 50, |n, r| postgres::away(n, 30, r)),
     fault("postgres: 200 ms away", 5, 50, postgres::slow),
+    fault("postgres: restored from a dump", 6, 60, restore::under_a_live_reader),
+    fault("postgres: crash, synchronous_commit=off, PgBouncer", 5, 50, failover::crash),
+    fault("failover: standby lags, URL of both hosts", 3, 30, failover::both_hosts),
+    fault("failover: standby lags, HAProxy", 3, 30, failover::haproxy),
+    fault("failover: standby lags, PgBouncer, session", 3, 30, |n, r| {
+        failover::pooled(Pooling::Session, n, r)
+    }),
+    fault("failover: standby lags, PgBouncer, transaction", 3, 30, |n, r| {
+        failover::pooled(Pooling::Transaction, n, r)
+    }),
+    fault("failover: synchronous standby", 3, 30, failover::synchronous),
+    fault("failover: a reader frozen across it wakes", 3, 30, failover::frozen),
+    fault("mute postgres: stopped", 3, 30, mute::stopped),
+    fault("mute postgres: stopped, the standby promoted", 3, 30, mute::promoted),
+    fault("mute postgres: a proxy swallows", 3, 30, mute::swallowed),
+    fault("mute postgres: synchronous standby away", 3, 30, mute::standby_away),
+    fault("mute postgres: a lock is held", 3, 30, mute::locked),
     lasting("postgres: away for 5 min under load", 1, 1, resources::postgres_away),
     fault("kafka: stopped and started", 3, 30, |n, _| brokers::restart("stop", n)),
     fault("kafka: killed and started", 3, 30, |n, _| brokers::restart("kill", n)),

@@ -23,6 +23,8 @@ pub struct Report {
     /// Rows (and batches, messages, positions) lost, doubled, wrong.
     pub differences: [u64; 3],
     pub slowest: Option<Duration>,
+    /// Batches that were committed and that Postgres forgot by the fault: they had to be read again.
+    pub taken_back: i64,
     /// What else was measured.
     pub note: Option<String>,
 }
@@ -34,6 +36,7 @@ impl Report {
         self.rows += other.rows;
         self.differences.iter_mut().zip(other.differences).for_each(|(sum, n)| *sum += n);
         self.slowest = self.slowest.max(other.slowest);
+        self.taken_back += other.taken_back;
         self.note = self.note.or(other.note);
         self
     }
@@ -136,7 +139,7 @@ impl Load {
         }
         self.world.catch_up(&["--pairing-timeout", "2s"]);
         let (rows, differences) = judge(&self.world, flags);
-        Report { times, rows, differences, slowest: self.slowest, note: None }
+        Report { times, rows, differences, slowest: self.slowest, ..Report::default() }
     }
 }
 

@@ -16,14 +16,18 @@
 mod brokers;
 mod catalogue;
 mod cluster;
+mod failover;
 #[path = "../e2e/kafka.rs"]
 mod kafka;
 mod load;
+mod mute;
 mod postgres;
 mod process;
 mod proxy;
 mod readers;
+mod replicas;
 mod resources;
+mod restore;
 mod senders;
 mod sequence;
 #[path = "../e2e/slowness.rs"]
@@ -146,6 +150,10 @@ fn print(results: &Results, begun: Instant) -> bool {
         );
         injected += report.times;
         sums.iter_mut().zip(report.differences).for_each(|(sum, n)| *sum += n);
+        if report.taken_back > 0 {
+            let n = report.taken_back;
+            notes.push(format!("{name}: Postgres forgot {n} batches that had been committed"));
+        }
         notes.extend(report.note.iter().map(|note| format!("{name}: {note}")));
     }
     println!();

@@ -1,9 +1,10 @@
-//! A TCP proxy before Postgres, which cuts connections and takes its time.
+//! A TCP proxy before Postgres, which cuts connections, takes its time, swallows what it should pass on, and goes over
+//! to another server.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -14,11 +15,17 @@ pub const CUT_AFTER: u32 = 2;
 
 #[derive(Default)]
 struct Plan {
+    /// The server's address.
+    server: Mutex<String>,
     /// What happens to the next COMMIT: nothing, or one of the above.
     cut: AtomicU32,
     done: AtomicU32,
     /// Milliseconds by which each chunk is late, both ways.
     delay: AtomicU64,
+    /// How many connections there were so far.
+    accepted: AtomicU64,
+    /// Connections of this number and below pass nothing any more.
+    mute: AtomicU64,
 }
 
 pub struct Proxy {
@@ -29,13 +36,14 @@ pub struct Proxy {
 impl Proxy {
     pub fn start(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, server, plan) =
-            (listener.local_addr().unwrap().port(), server.to_owned(), Arc::new(Plan::default()));
+        let plan = Arc::new(Plan { server: Mutex::new(server.to_owned()), ..Plan::default() });
+        let port = listener.local_addr().unwrap().port();
         let shared = Arc::clone(&plan);
         thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = TcpStream::connect(&server) else { continue };
-                serve(client, server, &shared);
+            for (client, number) in listener.incoming().map_while(Result::ok).zip(1..) {
+                let server = shared.server.lock().unwrap().clone();
+                let Ok(server) = TcpStream::connect(server) else { continue };
+                serve(client, server, &shared, number);
             }
         });
         Self { port, plan }
@@ -55,12 +63,28 @@ impl Proxy {
         });
     }
 
+    /// From here on new connections go to another server.
+    pub fn switch(&self, server: &str) {
+        server.clone_into(&mut self.plan.server.lock().unwrap());
+    }
+
+    /// From here on every connection is accepted, and whatever comes on it, either way, is swallowed.
+    pub fn swallow(&self) {
+        self.plan.mute.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// From here on new connections work again. Those that were mute stay so, as with a firewall that forgot them.
+    pub fn pass(&self) {
+        self.plan.mute.store(self.plan.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
     pub fn delay(&self, delay: Duration) {
         self.plan.delay.store(delay.as_millis() as u64, Ordering::SeqCst);
     }
 }
 
-fn serve(client: TcpStream, server: TcpStream, plan: &Arc<Plan>) {
+fn serve(client: TcpStream, server: TcpStream, plan: &Arc<Plan>, number: u64) {
+    plan.accepted.store(number, Ordering::SeqCst);
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let (up, down) = (Arc::clone(plan), Arc::clone(plan));
@@ -68,7 +92,7 @@ fn serve(client: TcpStream, server: TcpStream, plan: &Arc<Plan>) {
     let seen = Arc::clone(&cutting);
     let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     thread::spawn(move || {
-        copy(from, to, &up, |chunk| {
+        copy(from, to, &up, number, |chunk| {
             if !chunk.windows(7).any(|window| window == b"COMMIT\0") {
                 return true;
             }
@@ -81,7 +105,7 @@ fn serve(client: TcpStream, server: TcpStream, plan: &Arc<Plan>) {
         });
     });
     thread::spawn(move || {
-        copy(server, client, &down.clone(), |_| {
+        copy(server, client, &down.clone(), number, |_| {
             let answered = cutting.load(Ordering::SeqCst) == CUT_AFTER;
             if answered {
                 down.done.fetch_add(1, Ordering::SeqCst);
@@ -92,12 +116,21 @@ fn serve(client: TcpStream, server: TcpStream, plan: &Arc<Plan>) {
 }
 
 /// Copies until an end or until `passes` says no to a chunk; then cuts both ways.
-fn copy(mut from: TcpStream, mut to: TcpStream, plan: &Plan, mut passes: impl FnMut(&[u8]) -> bool) {
+fn copy(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    plan: &Plan,
+    number: u64,
+    mut passes: impl FnMut(&[u8]) -> bool,
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
         let delay = plan.delay.load(Ordering::SeqCst);
         if delay > 0 {
             thread::sleep(Duration::from_millis(delay));
+        }
+        if number <= plan.mute.load(Ordering::SeqCst) {
+            continue;
         }
         if !passes(&buffer[..n]) || to.write_all(&buffer[..n]).is_err() {
             break;

@@ -9,6 +9,7 @@
 
 mod acts;
 mod endings;
+mod time_travel;
 
 use crate::kafka::create_topics;
 use crate::load::{Load, RECOVERY, Report};
@@ -41,7 +42,7 @@ struct Servers {
 
 /// One episode, and the model of it: who runs, who is frozen.
 struct Episode<'a> {
-    servers: &'a Servers,
+    servers: &'a mut Servers,
     load: Load,
     url: String,
     running: Vec<Daemon>,
@@ -57,12 +58,12 @@ struct Episode<'a> {
 pub fn run(seconds: u32, random: &mut StdRng) -> Report {
     let (kafka, postgres) = (Server::kafka(), Server::postgres());
     let proxy = Proxy::start(address(&postgres.address));
-    let servers = Servers { kafka, postgres, proxy };
+    let mut servers = Servers { kafka, postgres, proxy };
     let end = Instant::now() + Duration::from_secs(u64::from(seconds));
     let mut report = Report::default();
     let mut number = 0;
     while Instant::now() < end {
-        report = report.and(Episode::start(&servers, number, random).play(random, end));
+        report = report.and(Episode::start(&mut servers, number, random).play(random, end));
         number += 1;
     }
     report
@@ -70,7 +71,7 @@ pub fn run(seconds: u32, random: &mut StdRng) -> Report {
 
 impl<'a> Episode<'a> {
     /// With all of its topics, or with a reader that waits for some of them.
-    fn start(servers: &'a Servers, number: u32, random: &mut StdRng) -> Self {
+    fn start(servers: &'a mut Servers, number: u32, random: &mut StdRng) -> Self {
         let name = format!("episode{number}");
         let world = World::on(&name, &servers.kafka.address, &servers.postgres.address, 2);
         let url = through(&world.database_url, servers.proxy.port);
@@ -84,10 +85,10 @@ impl<'a> Episode<'a> {
             partitions: 2,
             sent: 0,
         };
-        let (kafka, topics) = (servers.kafka.address.as_str(), episode.load.world.topics.clone());
+        let (kafka, topics) = (episode.load.world.kafka.clone(), episode.load.world.topics.clone());
         let (there, missing) = topics.split_at(random.random_range(0..=3));
         if !there.is_empty() {
-            create_topics(kafka, there, 2);
+            create_topics(&kafka, there, 2);
         }
         episode.start_reader();
         if !missing.is_empty() {
@@ -95,7 +96,7 @@ impl<'a> Episode<'a> {
             let [recency, frequency, monetary] = partitions;
             let waits = format!("recency {recency}, frequency {frequency}, monetary {monetary}");
             episode.running[0].wait_until_it_says(&waits);
-            create_topics(kafka, missing, 2);
+            create_topics(&kafka, missing, 2);
         }
         episode.start_producer();
         episode
@@ -132,6 +133,10 @@ impl<'a> Episode<'a> {
             Act::WakeReader => !self.frozen.is_empty(),
             // Somebody has to commit.
             Act::CutCommit => !self.running.is_empty() && self.frozen.is_empty(),
+            // A program that is only starting makes tables that it finds missing.
+            Act::RestorePostgres => {
+                self.doomed.is_empty() && self.running.iter().all(|reader| reader.said().contains(" ready "))
+            }
             Act::AddPartition => self.partitions < MOST_PARTITIONS,
             _ => true,
         }

@@ -59,7 +59,7 @@ pub fn soak(seconds: u32, _: &mut StdRng) -> Report {
     );
     take_away(&load.world);
     let (rows, differences) = complete(&load.world, sent);
-    Report { times: 1, rows, differences, slowest: load.slowest, note: Some(note) }
+    Report { times: 1, rows, differences, slowest: load.slowest, note: Some(note), ..Report::default() }
 }
 
 /// Rows per second while the producer sends as fast as it can, and the batches that it sent.

@@ -25,6 +25,8 @@ pub enum Act {
     TerminateBackends,
     SlowPostgres,
     PostgresAway,
+    RestorePostgres,
+    FailOver,
     KafkaAway,
     FreezeKafka,
     SlowKafka,
@@ -36,7 +38,7 @@ pub enum Act {
     AddPartition,
 }
 
-pub const ACTS_OF_ALL_KINDS: [Act; 19] = [
+pub const ACTS_OF_ALL_KINDS: [Act; 21] = [
     Act::StartReader,
     Act::StartDyingReader,
     Act::KillReader,
@@ -47,6 +49,8 @@ pub const ACTS_OF_ALL_KINDS: [Act; 19] = [
     Act::TerminateBackends,
     Act::SlowPostgres,
     Act::PostgresAway,
+    Act::RestorePostgres,
+    Act::FailOver,
     Act::KafkaAway,
     Act::FreezeKafka,
     Act::SlowKafka,
@@ -84,6 +88,8 @@ impl Episode<'_> {
             Act::CutCommit | Act::TerminateBackends | Act::SlowPostgres | Act::PostgresAway => {
                 self.perform_on_postgres(act, random);
             }
+            Act::RestorePostgres => self.restore(random),
+            Act::FailOver => self.fail_over(random),
             Act::KafkaAway => {
                 self.servers.kafka.run(["stop", "kill"][random.random_range(0..2)]);
                 self.servers.kafka.run("start");
