@@ -4,10 +4,11 @@ import argparse
 import shlex
 import sys
 
-from . import document, kernels, latency, memory, picture, small, throughput
+from . import against, document, kernels, latency, memory, picture, small, throughput
 from .servers import Servers
 
 BENCHMARKS = {
+    "against": against,
     "throughput": throughput,
     "small": small,
     "latency": latency,

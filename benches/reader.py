@@ -17,6 +17,7 @@ from . import processor
 from .backlog import Backlog
 
 RELEASE = Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "release"
+OURS = RELEASE / "reader"
 SAMPLE = 0.01  # seconds between two looks at the memory in use
 
 
@@ -47,8 +48,10 @@ class Reading:
 class Reader:
     """A reader that runs. `catch_up` runs one until everything is stored."""
 
-    def __init__(self, kafka: str, url: str, backlog: Backlog, *flags: str, core: int | None = None) -> None:
-        command = [*processor.on_core(core), str(RELEASE / "reader"), "--log-format=json", *backlog.topic_flags()]
+    def __init__(
+        self, kafka: str, url: str, backlog: Backlog, *flags: str, core: int | None = None, program: Path = OURS
+    ) -> None:
+        command = [*processor.on_core(core), str(program), "--log-format=json", *backlog.topic_flags()]
         command += [f"--bootstrap-servers={kafka}", f"--database-url={url}", "--group-id=bench", *flags]
         environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LD_LIBRARY_PATH")}
         self.peak_memory = 0
@@ -117,10 +120,10 @@ class Reader:
 
 
 def catch_up(
-    kafka: str, url: str, backlog: Backlog, *flags: str, core: int | None = None, timeout: float = 1800
+    kafka: str, url: str, backlog: Backlog, *flags: str, core: int | None = None, program: Path = OURS, timeout: float = 1800
 ) -> Reading:
     """Runs a reader over the whole backlog; it must have stored all of it."""
-    reading = Reader(kafka, url, backlog, "--until-caught-up", *flags, core=core).finish(timeout)
+    reading = Reader(kafka, url, backlog, "--until-caught-up", *flags, core=core, program=program).finish(timeout)
     if reading.rows != backlog.rows:
         raise SystemExit(f"error: the reader stored {reading.rows} rows of {backlog.rows}")
     return reading
