@@ -16,8 +16,8 @@ const READER: [&str; 4] =
 /// Readers and producers commit again within this, from when the brokers have fenced the silent one.
 const AFTER_FENCING: Duration = Duration::from_secs(4);
 /// A broker that hangs keeps the markers of a transaction waiting, and with them the next transaction of its producer,
-/// until the brokers give up their own request to it (`request.timeout.ms` of the brokers).
-const MARKERS: Duration = Duration::from_secs(30);
+/// until the brokers give up their own request to it (`request.timeout.ms` of the brokers, 30 s; it took up to 36).
+const MARKERS: Duration = Duration::from_secs(36);
 /// A group whose coordinator hung, too: its members notice by their session timeout, and join anew.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(16);
 /// A broker that is stopped gives its partitions away first.
