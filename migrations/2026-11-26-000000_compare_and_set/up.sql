@@ -13,7 +13,7 @@ COMMENT ON COLUMN progress.owner IS 'random; a reader writes a new one when it t
 COMMENT ON COLUMN progress.commits IS 'how many transactions have moved this row; each adds one';
 COMMENT ON COLUMN progress.updated_at IS 'when the row was last written; null: by an earlier version';
 COMMENT ON COLUMN progress.recency_leader_epoch IS
-    'the leader epoch of the last message below recency_next, for Kafka to tell whether the log was cut; null: not known';
+    'a leader epoch in which the log had everything below recency_next, for Kafka to tell whether the log was cut; null: not known';
 COMMENT ON COLUMN progress.frequency_leader_epoch IS 'the same of frequency_next';
 COMMENT ON COLUMN progress.monetary_leader_epoch IS 'the same of monetary_next';
 COMMENT ON COLUMN progress.log_cut IS
