@@ -45,7 +45,7 @@ use watch::Backend;
 /// most; who waits for them waits longer than that. One whose host is gone is noticed by the server within half a
 /// minute.
 const BEGIN: &str = "
-    SELECT pg_backend_pid() AS pid, now() AS begun,
+    SELECT pg_backend_pid() AS pid, now() AS begun, pg_postmaster_start_time() AS server,
         set_config('idle_in_transaction_session_timeout', '5s', true),
         set_config('lock_timeout', '10s', true),
         set_config('tcp_keepalives_idle', '10', true),
@@ -60,6 +60,8 @@ struct Begun {
     pid: i32,
     #[diesel(sql_type = Timestamptz)]
     begun: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    server: DateTime<Utc>,
 }
 
 /// What a transaction sees.
@@ -123,15 +125,10 @@ impl Store {
         })
     }
 
-    /// Another connection of the same session.
-    ///
-    /// # Errors
-    /// [`StoreError::Unreachable`] or [`StoreError::Refused`].
-    pub fn beside(&self, database_url: &str, watch: Arc<Watch>) -> Result<Self, StoreError> {
-        let mut store = Self::connect(database_url, self.context.source.clone(), watch)?;
-        store.context.tables = self.context.tables.clone();
-        store.context.progress_oid = self.context.progress_oid;
-        Ok(store)
+    /// Makes this a connection of the same session as `owner`, which has found the tables.
+    pub fn join(&mut self, owner: &Self) {
+        self.context.tables = owner.context.tables.clone();
+        self.context.progress_oid = owner.context.progress_oid;
     }
 
     /// Stores everything or nothing.
@@ -176,8 +173,8 @@ impl Store {
             Isolation::OneSnapshot => connection.build_transaction().repeatable_read().read_only(),
         };
         let done = transaction.run(|connection| {
-            let Begun { pid, begun } = diesel::sql_query(BEGIN).get_result(connection)?;
-            context.watch.served_by(Backend { pid, begun });
+            let Begun { pid, begun, server } = diesel::sql_query(BEGIN).get_result(connection)?;
+            context.watch.served_by(Backend { pid, begun }, server);
             let done = work(connection, context)?;
             context.watch.step("COMMIT");
             Ok(done)

@@ -6,8 +6,9 @@ use crate::backoff::patiently;
 use crate::kafka::{Cluster, KafkaError, TopicIds};
 use crate::message::Metric;
 use crate::reader::Options;
-use crate::reader::store::{Source, Store, Tables, Watch};
+use crate::reader::store::{Source, Store, StoreError, Tables, Watch};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 /// Connections that commit different partitions at the same time. Postgres works a connection with one
@@ -74,8 +75,8 @@ fn open(
     tables: Option<&Tables>,
     watches: Vec<Arc<Watch>>,
 ) -> Result<(Connections, Vec<i32>), SessionError> {
-    let mut watches = watches.into_iter();
-    let mut owner = Store::connect(database_url, source, watches.next().unwrap_or_default())?;
+    let mut stores = connect_all(database_url, &source, watches)?.into_iter();
+    let mut owner = stores.next().ok_or_else(|| SessionError::Broken("no connection".into()))?;
     if let Some(tables) = tables {
         owner.find_tables(tables)?;
     } else {
@@ -88,6 +89,21 @@ fn open(
     }
     let topics = owner.claim_topics(&TopicIds::default())?;
     let partitions = owner.positions(Metric::Recency)?.into_iter().map(|(partition, _)| partition).collect();
-    let writers = watches.map(|watch| owner.beside(database_url, watch)).collect::<Result<_, _>>()?;
+    let mut writers: Vec<Store> = stores.collect();
+    writers.iter_mut().for_each(|writer| writer.join(&owner));
     Ok((Connections { owner, writers, topics }, partitions))
+}
+
+/// Makes the connections at the same time: a host of the URL that does not answer costs each of them seconds.
+fn connect_all(
+    database_url: &str,
+    source: &Source,
+    watches: Vec<Arc<Watch>>,
+) -> Result<Vec<Store>, StoreError> {
+    thread::scope(|scope| {
+        let connect = |watch| scope.spawn(|| Store::connect(database_url, source.clone(), watch));
+        let connecting: Vec<_> = watches.into_iter().map(connect).collect();
+        let panicked = |_| StoreError::Unreachable("a thread failed".into());
+        connecting.into_iter().map(|thread| thread.join().map_err(panicked)?).collect()
+    })
 }

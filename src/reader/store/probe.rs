@@ -6,6 +6,7 @@
 
 use super::address;
 use super::watch::{Backend, Waiting};
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{Double, Integer, Nullable, Text, Timestamptz};
 use std::time::Duration;
@@ -23,8 +24,8 @@ const LONGEST_WORK: Duration = Duration::from_secs(600);
 pub enum Probe {
     /// No server lets us in.
     Unanswered(String),
-    /// The server answers, and nobody in it works for us.
-    Nobody,
+    /// A server answers, and nobody in it works for us. When it was started.
+    Nobody(DateTime<Utc>),
     /// The server answers, and this is what the process does that works for us.
     Activity(Activity),
 }
@@ -65,30 +66,42 @@ const ACTIVITY: &str = "
 
 /// Asks on a new connection. Blocks for as long as connecting may take.
 pub fn probe(database_url: &str, backend: Option<Backend>) -> Probe {
-    let asked = || -> Result<Option<Activity>, Box<dyn std::error::Error>> {
+    let asked = || -> Result<Probe, Box<dyn std::error::Error>> {
         let mut connection = PgConnection::establish(&address::with_defaults(database_url))?;
-        let Some(Backend { pid, begun }) = backend else { return Ok(None) };
-        let activity = diesel::sql_query(ACTIVITY).bind::<Integer, _>(pid).bind::<Timestamptz, _>(begun);
-        Ok(activity.get_result(&mut connection).optional()?)
+        if let Some(Backend { pid, begun }) = backend {
+            let activity = diesel::sql_query(ACTIVITY).bind::<Integer, _>(pid).bind::<Timestamptz, _>(begun);
+            if let Some(activity) = activity.get_result(&mut connection).optional()? {
+                return Ok(Probe::Activity(activity));
+            }
+        }
+        let started: Started = diesel::sql_query(STARTED).get_result(&mut connection)?;
+        Ok(Probe::Nobody(started.server))
     };
-    match asked() {
-        Ok(Some(activity)) => Probe::Activity(activity),
-        Ok(None) => Probe::Nobody,
-        Err(error) => Probe::Unanswered(error.to_string()),
-    }
+    asked().unwrap_or_else(|error| Probe::Unanswered(error.to_string()))
+}
+
+const STARTED: &str = "SELECT pg_postmaster_start_time() AS server";
+
+#[derive(QueryableByName)]
+struct Started {
+    #[diesel(sql_type = Timestamptz)]
+    server: DateTime<Utc>,
 }
 
 /// What a probe means for a wait that has been silent for so long.
 pub fn judge(waiting: &Waiting, silence: Duration, probe: Probe) -> Verdict {
     match probe {
         Probe::Unanswered(why) => Verdict::Mute(format!("no new connection either: {}", one_line(&why))),
-        Probe::Nobody if waiting.backend.is_some() => {
+        Probe::Nobody(server) if waiting.server.is_some_and(|before| before != server) => {
+            Verdict::Mute("another server answers now".to_owned())
+        }
+        Probe::Nobody(_) if waiting.backend.is_some() => {
             Verdict::Mute("the server answers others and knows nothing of this transaction".to_owned())
         }
-        Probe::Nobody if silence < LONGEST_BEGIN => Verdict::Working(
+        Probe::Nobody(_) if silence < LONGEST_BEGIN => Verdict::Working(
             "the server answers others; a pooler may have no server connection free".to_owned(),
         ),
-        Probe::Nobody => Verdict::Mute("the server answers others, and not this connection".to_owned()),
+        Probe::Nobody(_) => Verdict::Mute("the server answers others, and not this connection".to_owned()),
         Probe::Activity(activity) => activity.judge(silence),
     }
 }
@@ -121,12 +134,14 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::DateTime;
     use std::time::Instant;
+
+    /// The server that did the work before.
+    const SAME: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
     fn waiting(known: bool) -> Waiting {
         let backend = known.then_some(Backend { pid: 7, begun: DateTime::UNIX_EPOCH });
-        Waiting { step: "COMMIT", since: Instant::now(), backend }
+        Waiting { step: "COMMIT", since: Instant::now(), backend, server: Some(DateTime::UNIX_EPOCH) }
     }
 
     fn activity(active: bool, for_s: f64, waits_for: Option<&str>, blockers: Option<&str>) -> Probe {
@@ -140,9 +155,10 @@ mod tests {
             // known backend, silence in s, probe, whether it is mute, words
             (true, 4, Probe::Unanswered("timeout\n expired".into()), true, "timeout expired"),
             (false, 4, Probe::Unanswered("timeout".into()), true, "no new connection"),
-            (true, 4, Probe::Nobody, true, "knows nothing"),
-            (false, 4, Probe::Nobody, false, "pooler"),
-            (false, 10, Probe::Nobody, true, "not this connection"),
+            (true, 4, Probe::Nobody(SAME), true, "knows nothing"),
+            (false, 4, Probe::Nobody(SAME), false, "pooler"),
+            (false, 10, Probe::Nobody(SAME), true, "not this connection"),
+            (false, 4, Probe::Nobody(SAME + Duration::from_secs(60)), true, "another server"),
             (true, 4, activity(true, 4.0, None, None), false, "works on it"),
             (true, 4, activity(true, 4.0, Some("IO DataFileRead"), None), false, "DataFileRead"),
             (true, 9, activity(true, 9.0, Some("Lock relation"), Some("pid 9 psql")), false, "pid 9 psql"),

@@ -12,7 +12,14 @@ pub const CONNECTING: &str = "connecting";
 
 /// The notes of one connection. Shared between its thread and the session.
 #[derive(Debug, Default)]
-pub struct Watch(Mutex<Option<Waiting>>);
+pub struct Watch(Mutex<Notes>);
+
+#[derive(Debug, Default)]
+struct Notes {
+    waiting: Option<Waiting>,
+    /// When the server was started that the last transaction ran on: by this a server is told from another.
+    server: Option<DateTime<Utc>>,
+}
 
 /// A wait for Postgres.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +30,8 @@ pub struct Waiting {
     pub since: Instant,
     /// Who works on it in the server, once that is known.
     pub backend: Option<Backend>,
+    /// When the server was started that did the work before, if any.
+    pub server: Option<DateTime<Utc>>,
 }
 
 /// A server process, and the transaction that it works on for us. Behind a pooler each transaction may have
@@ -41,45 +50,49 @@ pub struct Work<'a>(&'a Watch);
 impl Watch {
     /// Something is asked of Postgres.
     pub fn begin(&self, step: &'static str) -> Work<'_> {
-        *self.lock() = Some(Waiting { step, since: Instant::now(), backend: None });
+        let mut notes = self.lock();
+        let server = notes.server;
+        notes.waiting = Some(Waiting { step, since: Instant::now(), backend: None, server });
         Work(self)
     }
 
     /// The next part of the same work.
     pub(super) fn step(&self, step: &'static str) {
-        if let Some(waiting) = self.lock().as_mut() {
+        if let Some(waiting) = self.lock().waiting.as_mut() {
             (waiting.step, waiting.since) = (step, Instant::now());
         }
     }
 
     /// The connection took or gave something.
     pub fn moved(&self) {
-        if let Some(waiting) = self.lock().as_mut() {
+        if let Some(waiting) = self.lock().waiting.as_mut() {
             waiting.since = Instant::now();
         }
     }
 
-    /// Who works on it from here on.
-    pub(super) fn served_by(&self, backend: Backend) {
-        if let Some(waiting) = self.lock().as_mut() {
+    /// Who works on it from here on, in a server that was started at that time.
+    pub(super) fn served_by(&self, backend: Backend, server: DateTime<Utc>) {
+        let mut notes = self.lock();
+        notes.server = Some(server);
+        if let Some(waiting) = notes.waiting.as_mut() {
             (waiting.backend, waiting.since) = (Some(backend), Instant::now());
         }
     }
 
     /// What the connection waits for now; `None` while it has nothing to do.
     pub fn waiting(&self) -> Option<Waiting> {
-        self.lock().clone()
+        self.lock().waiting.clone()
     }
 
     /// The notes, which are only ever held for an assignment.
-    fn lock(&self) -> MutexGuard<'_, Option<Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, Notes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Work<'_> {
     fn drop(&mut self) {
-        *self.0.lock() = None;
+        self.0.lock().waiting = None;
     }
 }
 
@@ -94,7 +107,7 @@ mod tests {
         assert_eq!(watch.waiting(), None);
         let work = watch.begin("BEGIN");
         let backend = Backend { pid: 7, begun: DateTime::UNIX_EPOCH };
-        watch.served_by(backend);
+        watch.served_by(backend, DateTime::UNIX_EPOCH);
         watch.step("COMMIT");
         let waiting = watch.waiting().unwrap();
         assert_eq!((waiting.step, waiting.backend), ("COMMIT", Some(backend)));
@@ -102,5 +115,8 @@ mod tests {
         assert!(watch.waiting().unwrap().since >= waiting.since);
         drop(work);
         assert_eq!(watch.waiting(), None);
+        let _work = watch.begin("BEGIN");
+        let waiting = watch.waiting().unwrap();
+        assert_eq!((waiting.backend, waiting.server), (None, Some(DateTime::UNIX_EPOCH)));
     }
 }
