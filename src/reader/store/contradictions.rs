@@ -8,13 +8,16 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 
-/// The newest id of each table that has one, and the last one that its sequence gave.
+/// The newest id of each table that has one, and the last one that its sequence gave; of sequences that this role may look
+/// at, and that belong to their table.
 const SEQUENCES: &str = "
-    SELECT 'batches' AS name, (SELECT max(id) FROM batches) AS newest,
-        pg_sequence_last_value(pg_get_serial_sequence('batches', 'id')::regclass) AS given
+    SELECT 'batches' AS name, (SELECT max(id) FROM batches) AS newest, pg_sequence_last_value(seq) AS given
+    FROM (SELECT pg_get_serial_sequence('batches', 'id')::regclass AS seq) s
+    WHERE has_sequence_privilege(seq, 'USAGE') OR has_sequence_privilege(seq, 'SELECT')
     UNION ALL
-    SELECT 'dead_letters', (SELECT max(id) FROM dead_letters),
-        pg_sequence_last_value(pg_get_serial_sequence('dead_letters', 'id')::regclass)";
+    SELECT 'dead_letters', (SELECT max(id) FROM dead_letters), pg_sequence_last_value(seq)
+    FROM (SELECT pg_get_serial_sequence('dead_letters', 'id')::regclass AS seq) s
+    WHERE has_sequence_privilege(seq, 'USAGE') OR has_sequence_privilege(seq, 'SELECT')";
 
 #[derive(QueryableByName)]
 struct Sequence {
@@ -31,8 +34,10 @@ struct Sequence {
 const CHEAP: &str = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL statement_timeout = '1s'";
 
 /// The last id that `batches` has given, and the least of `segments` above it: the next batches would share it.
-const LAST_ID: &str =
-    "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('batches', 'id')::regclass), 0) AS id";
+const LAST_ID: &str = "
+    SELECT coalesce(pg_sequence_last_value(seq), 0) AS id
+    FROM (SELECT pg_get_serial_sequence('batches', 'id')::regclass AS seq) s
+    WHERE has_sequence_privilege(seq, 'USAGE') OR has_sequence_privilege(seq, 'SELECT')";
 const ROWS_TO_COME: &str = "SELECT min(batch_id) AS id FROM segments WHERE batch_id > $1";
 
 #[derive(QueryableByName)]
@@ -89,7 +94,9 @@ impl Store {
         let found =
             self.transaction("comparing the tables", Isolation::OneSnapshot, |connection, context| {
                 connection.batch_execute(CHEAP)?;
-                let given = diesel::sql_query(LAST_ID).get_result::<Id>(connection)?.id.unwrap_or_default();
+                let given = diesel::sql_query(LAST_ID).get_result::<Id>(connection).optional()?;
+                // A sequence that cannot be looked at is behind nothing.
+                let given = given.and_then(|row| row.id).unwrap_or(i64::MAX);
                 let to_come =
                     diesel::sql_query(ROWS_TO_COME).bind::<BigInt, _>(given).get_result::<Id>(connection)?.id;
                 let bare: Vec<WithoutRows> = diesel::sql_query(WITHOUT_ROWS)
