@@ -99,8 +99,8 @@ fn main() {
     std::process::exit(if is_well { 0 } else { 1 });
 }
 
-/// What each fault did, and to what a deadline of it had to be stretched.
-type Results = BTreeMap<usize, (Option<Report>, Option<Duration>)>;
+/// What each fault did, and its longest wait past a deadline with what was allowed.
+type Results = BTreeMap<usize, (Option<Report>, Option<(Duration, Duration)>)>;
 
 /// Works off the faults at these places, so many at a time.
 fn work(places: Vec<usize>, parallel: usize, flags: &Flags, results: &Mutex<Results>) {
@@ -143,9 +143,10 @@ fn print(results: &Results, begun: Instant) -> bool {
             "{name:<50} {:>6} {:>9} {lost:>5} {doubled:>8} {wrong:>6} {slowest:>17}{}",
             report.times,
             report.rows,
-            stretched.map_or(String::new(), |limit| format!(
-                "  (allowed {:.1} s on this busy machine)",
-                limit.as_secs_f64()
+            stretched.map_or(String::new(), |(waited, allowed)| format!(
+                "  (waited {:.1} s, allowed {:.1} s on this busy machine)",
+                waited.as_secs_f64(),
+                allowed.as_secs_f64()
             ))
         );
         injected += report.times;
