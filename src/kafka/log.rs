@@ -12,6 +12,7 @@ use super::leader_epoch::{self, Heard};
 use super::{Cluster, KafkaError, LogPosition};
 use crate::message::Metric;
 use rdkafka::client::Client;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::types::RDKafkaRespErr as Code;
 use rdkafka::{Offset, TopicPartitionList};
@@ -112,6 +113,8 @@ impl Cluster {
     ) -> Result<BaseConsumer<Quiet>, KafkaError> {
         let mut config = self.connection.client_config(&[], &SETTINGS);
         config.set("group.id", group_id);
+        // Polled beside rdkafka, it would print its lines by itself; what is wrong comes as an answer.
+        config.set_log_level(RDKafkaLogLevel::Emerg);
         let client: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
         let mut list = TopicPartitionList::new();
         for at in positions {
@@ -131,7 +134,8 @@ impl Cluster {
     ) -> Result<(), KafkaError> {
         let open = positions.iter().map(|at| ((at.metric, at.partition), at));
         let mut open: BTreeMap<Place, &LogPosition> = open.collect();
-        let deadline = Instant::now() + ANSWER_TIMEOUT + EACH * positions.len() as u32;
+        let patience = ANSWER_TIMEOUT + EACH * positions.len() as u32;
+        let mut deadline = Instant::now() + patience;
         while !open.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -146,6 +150,8 @@ impl Cluster {
             };
             if is_last_word && open.get(&place).is_some_and(|at| is_answer(at, heard)) {
                 open.remove(&place);
+                // Slow is not mute.
+                deadline = Instant::now() + patience;
             }
         }
         Ok(())

@@ -23,6 +23,7 @@ mod source;
 mod tables;
 mod watch;
 
+pub use address::longest_connect;
 pub use error::StoreError;
 pub use ownership::Ownership;
 pub use probe::{Probe, Verdict, judge, probe};
@@ -104,6 +105,8 @@ struct Context {
     tables: Tables,
     /// Which table `progress` was when the session began.
     progress_oid: u32,
+    /// This is not the first session of the process.
+    is_later: bool,
 }
 
 impl Store {
@@ -121,7 +124,7 @@ impl Store {
         };
         Ok(Self {
             connection,
-            context: Context { source, watch, tables: Tables::default(), progress_oid: 0 },
+            context: Context { source, watch, tables: Tables::default(), progress_oid: 0, is_later: false },
         })
     }
 
@@ -149,9 +152,9 @@ impl Store {
                 insert::segments(connection, rules, &ids, &scored, &context.watch)?;
             }
             failpoint::reach("after_copy");
-            context.watch.step("INSERT into `batches` and `dead_letters`");
+            context.watch.step("INSERT into `batches`");
             insert::batches(connection, rules, &context.source, &ids, &scored)?;
-            insert::dead_letters(connection, &context.source, parts)?;
+            insert::dead_letters(connection, &context.source, &context.watch, parts)?;
             context.watch.step("UPDATE of `progress`");
             context.move_progress(connection, parts)?;
             failpoint::reach("before_commit");
@@ -180,17 +183,18 @@ impl Store {
             Ok(done)
         });
         done.map_err(|error| match error {
-            StoreError::Statement(_) => why_failed(connection, context, error),
+            StoreError::Statement(_) | StoreError::Refused { .. } => why_failed(connection, context, error),
             other => other,
         })
     }
 }
 
 /// Why a statement failed: because the connection broke (during COPY that looks the same), because the tables are not
-/// there, or for a reason of its own.
+/// there or are other ones (a restore grants rights last), or for a reason of its own.
 fn why_failed(connection: &mut PgConnection, context: &Context, error: StoreError) -> StoreError {
     context.watch.step("looking at the tables");
-    match context.tables.check(connection) {
+    match context.tables.check(connection).and_then(|()| context.is_table_of_session(connection)) {
+        Ok(()) if context.is_later => error.when_rights_may_come(),
         Ok(()) => error,
         Err(missing @ StoreError::Unready(_)) => missing,
         Err(_) => error.on_broken_connection(),

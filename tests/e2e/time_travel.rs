@@ -90,6 +90,11 @@ fn a_commit_under_another_count_writes_nothing() {
     changed_by_hand("count", "UPDATE progress SET commits = commits - 1");
 }
 
+#[test]
+fn positions_that_were_changed_by_hand_are_not_overwritten() {
+    changed_by_hand("positions", "UPDATE progress SET recency_next = 0");
+}
+
 /// The state before the last two batches: same epoch, same owner, and nobody commits.
 #[test]
 fn an_owner_whose_commit_is_undone_reads_again_what_is_gone() {
@@ -240,4 +245,24 @@ fn a_newest_batch_without_rows_is_warned_of() {
     world.connect().batch_execute("TRUNCATE segments").unwrap();
     let reader = world.catch_up(&[]);
     assert!(reader.said().contains("batch 3, the newest of partition 0, has no rows"), "{}", reader.said());
+}
+
+/// All but `segments` is restored: the next ids would be those of rows that are there.
+#[test]
+fn a_restore_of_a_part_under_a_live_reader_mixes_no_batches() {
+    let world = World::new("part", 1);
+    let folder = tempfile::tempdir().unwrap();
+    let [file, list] = ["dump", "list"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let mut reader = world.reader(&[]);
+    world.produce(&["--batches", "5", "--interval", "1ms"]);
+    world.wait_for_batches(5);
+    dump(&world, &file);
+    world.produce(&["--batches", "5", "--interval", "1ms"]);
+    world.wait_for_batches(10);
+    run("sh", &["-c", &format!("pg_restore --list {file} | grep -v segments > {list}")]);
+    let part = ["--clean", "--if-exists", "--use-list", &list, "--dbname", &world.database_url, &file];
+    run("pg_restore", &part);
+    reader.fails(1, "`segments` has rows of batch 6, and the sequence of `batches` has given 5 so far");
+    let rows = "SELECT count(*) FROM (SELECT batch_id FROM segments GROUP BY 1 HAVING count(*) <> 100) odd";
+    assert_eq!(world.number(rows), Some(0), "no batch has rows of two");
 }

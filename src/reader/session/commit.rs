@@ -80,7 +80,7 @@ pub(super) fn build(
         let leader_epochs = pairing.leader_epochs(partition);
         let ownership = held.get_mut(&partition)?;
         let expected = *ownership;
-        ownership.commits += 1;
+        (ownership.commits, ownership.next) = (expected.commits + 1, next);
         Some(Part { partition, expected, next, leader_epochs, batches, dead_letters })
     });
     let parts: Vec<Part> = parts.collect();

@@ -83,9 +83,11 @@ fn open(
         for migration in owner.make_tables()? {
             tracing::info!(migration, "created or changed the tables");
         }
-        for contradiction in owner.find_contradictions()? {
-            tracing::warn!("{contradiction}");
-        }
+    }
+    // Before the first id is given: the next batch may get one that rows have already.
+    let found = owner.find_contradictions()?;
+    if tables.is_none() {
+        found.iter().for_each(|contradiction| tracing::warn!("{contradiction}"));
     }
     let topics = owner.claim_topics(&TopicIds::default())?;
     let partitions = owner.positions(Metric::Recency)?.into_iter().map(|(partition, _)| partition).collect();

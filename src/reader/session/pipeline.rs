@@ -33,8 +33,13 @@ const COMMIT_BATCHES: usize = 5_000;
 
 /// What a thread came back with.
 enum Done {
-    Scored(Vec<Unstored>),
-    Committed { store: Box<Store>, receipt: Receipt, result: Result<(), StoreError> },
+    /// Under which generation they were read.
+    Scored(u64, Vec<Unstored>),
+    Committed {
+        store: Box<Store>,
+        receipt: Receipt,
+        result: Result<(), StoreError>,
+    },
 }
 
 /// See the module.
@@ -160,8 +165,9 @@ impl Pipeline {
         }
         let rules = Arc::clone(&self.rules);
         self.scoring += 1;
+        let generation = self.generation;
         self.work.spawn_blocking(move || {
-            Done::Scored(batches.into_iter().map(|batch| score_one(&rules, batch)).collect())
+            Done::Scored(generation, batches.into_iter().map(|batch| score_one(&rules, batch)).collect())
         });
         true
     }
@@ -228,9 +234,13 @@ impl Pipeline {
         suspicion: &mut Suspicion,
     ) -> Result<Option<Receipt>, SessionError> {
         match done.map_err(|error| SessionError::Broken(format!("a thread failed: {error}")))? {
-            Done::Scored(scored) => {
+            Done::Scored(generation, scored) => {
                 failpoint::reach("after_scoring");
                 self.scoring -= 1;
+                // What was forgotten meanwhile stays forgotten: an epoch may repeat where Postgres went back in time.
+                if generation != self.generation {
+                    return Ok(None);
+                }
                 for unstored in scored {
                     self.scored_ahead += unstored.customers;
                     self.ready.entry(unstored.partition).or_default().push_back(unstored);

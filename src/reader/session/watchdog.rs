@@ -8,7 +8,9 @@
 
 use super::SessionError;
 use crate::backoff::Steps;
-use crate::reader::store::{CONNECTING, Probe, StoreError, Verdict, Waiting, Watch, judge, probe};
+use crate::reader::store::{
+    CONNECTING, Probe, StoreError, Verdict, Waiting, Watch, judge, longest_connect, probe,
+};
 use futures_util::FutureExt as _;
 use std::future::Future;
 use std::sync::Arc;
@@ -22,11 +24,8 @@ const TICK: Duration = Duration::from_millis(250);
 const ASK_AFTER: Duration = Duration::from_secs(3);
 /// Silence worth a word.
 const SAY_AFTER: Duration = Duration::from_secs(4);
-/// A new connection that takes longer has no answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
-/// Connecting takes 3 s at most for each host of the connection string (`connect_timeout`); but the first statements
-/// on a connection have no limit.
-const LONGEST_CONNECT: Duration = Duration::from_secs(15);
+/// A server that lets a connection in answers it within this long, or it has no answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Looks at the connections of a session.
 pub(super) struct Watchdog {
@@ -47,6 +46,8 @@ struct Silent {
     /// A question under way, and since when.
     asking: Option<JoinHandle<Probe>>,
     asked: Instant,
+    /// How long it may take to be let in by a server.
+    connecting: Duration,
 }
 
 impl Watchdog {
@@ -103,8 +104,8 @@ impl Watchdog {
 
 impl Silent {
     fn begin(waiting: Waiting, database_url: &str) -> Self {
-        let asking = Some(ask(&waiting, database_url));
-        Self { waiting, tell: Steps::default(), found: None, asking, asked: Instant::now() }
+        let (asking, connecting) = (Some(ask(&waiting, database_url)), longest_connect(database_url));
+        Self { waiting, tell: Steps::default(), found: None, asking, asked: Instant::now(), connecting }
     }
 
     /// Takes in an answer, asks again, says so; an error if waiting does not help.
@@ -119,7 +120,10 @@ impl Silent {
             (self.asking, self.asked) = (Some(ask(&self.waiting, database_url)), Instant::now());
         }
         if silence >= SAY_AFTER && self.tell.due().is_some() {
-            let found = self.found.as_deref().unwrap_or("a new connection has no answer yet either");
+            let found = self.found.as_deref().unwrap_or(match self.waiting.step {
+                CONNECTING => "still connecting",
+                _ => "a new connection has no answer yet either",
+            });
             tracing::warn!(
                 for_s = silence.as_secs(),
                 step = self.waiting.step,
@@ -132,14 +136,15 @@ impl Silent {
     /// What a new connection found out, if it has by now.
     fn answer(&mut self) -> Option<Probe> {
         if self.waiting.step == CONNECTING {
-            let over = self.waiting.since.elapsed() >= LONGEST_CONNECT;
-            return over.then(|| Probe::Unanswered("connecting takes too long".to_owned()));
+            // libpq has a limit of its own until the server lets it in; the first statements have none.
+            let over = self.waiting.since.elapsed() >= self.connecting + ASK_AFTER + ANSWER_TIMEOUT;
+            return over.then(|| Probe::Unanswered("no host has let this reader in".to_owned()));
         }
         let asking = self.asking.as_mut()?;
         let answer = match asking.now_or_never() {
             Some(answer) => answer.unwrap_or_else(|error| Probe::Unanswered(error.to_string())),
-            None if self.asked.elapsed() < ANSWER_TIMEOUT => return None,
-            None => Probe::Unanswered(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+            None if self.asked.elapsed() < self.connecting + ANSWER_TIMEOUT => return None,
+            None => Probe::Unanswered(format!("no answer within {} s", self.asked.elapsed().as_secs())),
         };
         (self.asking, self.asked) = (None, Instant::now());
         Some(answer)

@@ -17,13 +17,14 @@ const COMPARE_AND_SET: &str = "
         commits = p.commits + 1,
         updated_at = now()
     FROM unnest($3::int4[], $4::int8[], $5::uuid[], $6::int8[], $7::int8[], $8::int8[], $9::int8[],
-            $10::int4[], $11::int4[], $12::int4[])
+            $10::int8[], $11::int8[], $12::int8[], $13::int4[], $14::int4[], $15::int4[])
         AS n (partition, epoch, owner, commits, recency, frequency, monetary,
-            recency_epoch, frequency_epoch, monetary_epoch)
+            recency_was, frequency_was, monetary_was, recency_epoch, frequency_epoch, monetary_epoch)
     WHERE p.consumer_group = $1 AND p.partition = n.partition
         AND p.epoch = n.epoch
         AND p.owner = n.owner
         AND p.commits = n.commits
+        AND (p.recency_next, p.frequency_next, p.monetary_next) = (n.recency_was, n.frequency_was, n.monetary_was)
         AND p.tableoid = $2";
 
 impl Context {
@@ -36,6 +37,8 @@ impl Context {
         let each = |of: fn(&Part) -> i64| -> Vec<i64> { parts.iter().map(of).collect() };
         let partitions: Vec<i32> = parts.iter().map(|part| part.partition).collect();
         let owners: Vec<Uuid> = parts.iter().map(|part| part.expected.owner).collect();
+        let expected =
+            |place: usize| -> Vec<i64> { parts.iter().map(|part| part.expected.next[place]).collect() };
         let leader_epochs = |place: usize| -> Vec<Option<i32>> {
             parts.iter().map(|part| part.leader_epochs[place]).collect()
         };
@@ -49,6 +52,9 @@ impl Context {
             .bind::<Array<BigInt>, _>(each(|part| part.next[0]))
             .bind::<Array<BigInt>, _>(each(|part| part.next[1]))
             .bind::<Array<BigInt>, _>(each(|part| part.next[2]))
+            .bind::<Array<BigInt>, _>(expected(0))
+            .bind::<Array<BigInt>, _>(expected(1))
+            .bind::<Array<BigInt>, _>(expected(2))
             .bind::<Array<Nullable<Integer>>, _>(leader_epochs(0))
             .bind::<Array<Nullable<Integer>>, _>(leader_epochs(1))
             .bind::<Array<Nullable<Integer>>, _>(leader_epochs(2))
@@ -69,10 +75,8 @@ impl Context {
         let found = self.find(connection, partitions)?;
         let differs = parts.iter().zip(found).find(|(part, (_, found))| *found != Some(part.expected));
         // Where no row differs, the table does.
-        Ok(differs.map_or_else(made_anew, |(part, (partition, found))| StoreError::Moved {
-            partition,
-            expected: part.expected,
-            found,
+        Ok(differs.map_or_else(made_anew, |(part, (partition, found))| {
+            StoreError::moved(partition, part.expected, found)
         }))
     }
 }

@@ -30,18 +30,19 @@ pub enum StoreError {
     #[error("--database-url cannot be read")]
     BadUrl,
     /// A partition is not as this session left it: nothing was written.
-    #[error("{}", moved(*.partition, .expected, .found.as_ref()))]
+    #[error("{}", moved(*.partition, .expected, .found.as_deref()))]
     Moved {
         /// The partition.
         partition: i32,
         /// What this session wrote or read last.
-        expected: Ownership,
+        expected: Box<Ownership>,
         /// What `progress` says now; `None`: its row is gone.
-        found: Option<Ownership>,
+        found: Option<Box<Ownership>>,
     },
     /// Tables or rows are missing that the process has seen before.
     #[error(
-        "{0}: a restore is under way, or somebody dropped them; waiting (a restart takes the tables as they are)"
+        "{0}: a restore is under way, or somebody took it away; waiting until it is back (do not restart the reader \
+         before: at its start it makes what is missing, and reads from the beginning)"
     )]
     Unready(String),
     /// The tables are of different moments, and going on would mix them.
@@ -84,8 +85,8 @@ fn moved(partition: i32, expected: &Ownership, found: Option<&Ownership>) -> Str
             let found = found.map_or_else(|| "no row".to_owned(), ToString::to_string);
             format!(
                 "progress of partition {partition} is not as this reader left it: expected {expected}; found {found}. \
-                 Postgres went back in time (a restore, a failover), or the row was changed by hand; what is gone is \
-                 read again"
+                 Postgres went back in time (a restore, a failover), or the row was changed by hand. Nothing is lost: what \
+                 the tables no longer have is read again from Kafka"
             )
         }
     }
@@ -122,9 +123,24 @@ const BAD_URL: [&str; 8] = [
 const BUSY: [&str; 3] = ["lock timeout", "deadlock detected", "statement timeout"];
 
 impl StoreError {
+    /// A partition is not as expected.
+    pub fn moved(partition: i32, expected: Ownership, found: Option<Ownership>) -> Self {
+        StoreError::Moved { partition, expected: expected.into(), found: found.map(Box::new) }
+    }
+
     /// Whether the connection is sound, so that the statement itself is to blame.
     pub fn blames_statement(&self) -> bool {
         matches!(self, StoreError::Statement(_))
+    }
+
+    /// The same error in a session that has had all rights before.
+    pub(super) fn when_rights_may_come(self) -> Self {
+        match self {
+            StoreError::Refused { source, .. } => {
+                StoreError::Unready(format!("{source} any more (a restore grants rights last)"))
+            }
+            other => other,
+        }
     }
 
     /// The same error after the connection was found to be broken.
@@ -185,12 +201,15 @@ mod tests {
     #[test]
     fn a_partition_that_is_not_as_expected_says_what_was_and_what_is() {
         let owner = Uuid::from_u128(0x5b0e_1c2a << 96);
-        let expected = Ownership { epoch: 3, owner, commits: 45 };
-        let said = |found| StoreError::Moved { partition: 0, expected, found }.to_string();
-        let later = said(Some(Ownership { epoch: 4, owner: Uuid::nil(), commits: 45 }));
+        let expected = Ownership { epoch: 3, owner, commits: 45, next: [6, 6, 7] };
+        let said = |found: Option<Ownership>| {
+            let (expected, found) = (expected.into(), found.map(Box::new));
+            StoreError::Moved { partition: 0, expected, found }.to_string()
+        };
+        let later = said(Some(Ownership { epoch: 4, owner: Uuid::nil(), ..expected }));
         assert!(later.contains("belongs to another reader now"), "{later}");
         let back = said(Some(Ownership { commits: 25, ..expected }));
-        let words = "expected epoch 3, owner 5b0e1c2a, commit 45; found epoch 3, owner 5b0e1c2a, commit 25";
+        let words = "expected epoch 3, owner 5b0e1c2a, commit 45, at 6/6/7; found epoch 3, owner 5b0e1c2a, commit 25, at 6/6/7";
         assert!(back.contains(words) && back.contains("went back in time"), "{back}");
         assert!(said(None).contains("found no row"));
     }

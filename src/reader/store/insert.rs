@@ -135,10 +135,18 @@ struct DeadLetterRow<'a> {
     produced_at: Option<DateTime<Utc>>,
 }
 
+impl DeadLetterRow<'_> {
+    /// Bytes of the message.
+    fn bytes(&self) -> usize {
+        self.value.map_or(0, <[u8]>::len) + self.key.map_or(0, <[u8]>::len)
+    }
+}
+
 /// Inserts a row per message that is not scored.
 pub(super) fn dead_letters(
     connection: &mut PgConnection,
     source: &Source,
+    watch: &Watch,
     parts: &[Part],
 ) -> QueryResult<()> {
     let rows = parts.iter().flat_map(|part| &part.dead_letters).map(|letter| DeadLetterRow {
@@ -154,6 +162,7 @@ pub(super) fn dead_letters(
     });
     let rows: Vec<DeadLetterRow<'_>> = rows.collect();
     portions(&rows).try_for_each(|rows| {
+        watch.send("INSERT into `dead_letters`", rows.iter().map(DeadLetterRow::bytes).sum());
         diesel::insert_into(schema::dead_letters::table).values(rows).execute(connection).map(drop)
     })
 }
@@ -163,7 +172,7 @@ fn portions<'a>(rows: &'a [DeadLetterRow<'a>]) -> impl Iterator<Item = &'a [Dead
     let (mut count, mut bytes) = (0, 0);
     rows.chunk_by(move |row, _| {
         count += 1;
-        bytes += row.value.map_or(0, <[u8]>::len) + row.key.map_or(0, <[u8]>::len);
+        bytes += row.bytes();
         let fits = count < INSERT_ROWS && bytes < INSERT_BYTES;
         if !fits {
             (count, bytes) = (0, 0);

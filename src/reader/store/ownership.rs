@@ -6,7 +6,7 @@
 //! one to the count, so that two states under one owner differ, also where their positions do not: what was stored
 //! *above* progress may be gone.
 
-use super::{Context, Isolation, Store, StoreError};
+use super::{Context, Isolation, Store, StoreError, tables};
 use crate::message::Metric;
 use crate::reader::key;
 use crate::reader::pairing::Taken;
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use uuid::Uuid;
 
-/// What `progress` says of a partition beside its positions.
+/// What `progress` says of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ownership {
     /// Raised by every reader that takes the partition.
@@ -30,22 +30,35 @@ pub struct Ownership {
     pub owner: Uuid,
     /// How many commits have moved the row.
     pub commits: i64,
+    /// Per topic, the next offset to read. (The count tells of every commit; these tell of a hand.)
+    pub next: [i64; 3],
 }
 
-/// `epoch 3, owner 5b0e1c2a, commit 812`
+/// `epoch 3, owner 5b0e1c2a, commit 812, at 6/6/6`
 impl fmt::Display for Ownership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let owner = self.owner.simple().to_string();
-        write!(f, "epoch {}, owner {}, commit {}", self.epoch, &owner[..8], self.commits)
+        let [recency, frequency, monetary] = self.next;
+        let Self { epoch, commits, .. } = self;
+        let owner = &owner[..8];
+        write!(f, "epoch {epoch}, owner {owner}, commit {commits}, at {recency}/{frequency}/{monetary}")
     }
 }
 
+/// The three positions of a row of `progress`.
+type Next = (i64, i64, i64);
 /// A row of `progress`: partition, then the parts of an [`Ownership`].
-type Row = (i32, i64, Option<Uuid>, i64);
+type Row = (i32, i64, Option<Uuid>, i64, Next);
+/// The same as it was just written, with the table's number in place of the owner.
+type Written = (i64, i64, u32, Next);
+
+/// The columns of [`Next`].
+const NEXT: (progress::recency_next, progress::frequency_next, progress::monetary_next) =
+    (progress::recency_next, progress::frequency_next, progress::monetary_next);
 
 impl Ownership {
-    fn of_row((partition, epoch, owner, commits): Row) -> (i32, Self) {
-        (partition, Self { epoch, owner: owner.unwrap_or_default(), commits })
+    fn of_row((partition, epoch, owner, commits, next): Row) -> (i32, Self) {
+        (partition, Self { epoch, owner: owner.unwrap_or_default(), commits, next: next.into() })
     }
 }
 
@@ -70,7 +83,7 @@ impl Store {
         self.transaction("reading progress", Isolation::OneSnapshot, |connection, context| {
             let found = context.find(connection, &[partition])?.pop().and_then(|(_, found)| found);
             if found != Some(expected) {
-                return Err(StoreError::Moved { partition, expected, found });
+                return Err(StoreError::moved(partition, expected, found));
             }
             Ok((context.read_taken(connection, partition, expected.epoch)?, expected))
         })
@@ -103,10 +116,10 @@ impl Context {
         );
         let raised = diesel::update(progress::table.find((&self.source.consumer_group, partition)))
             .set(written)
-            .returning((progress::epoch, progress::commits, table_id()))
+            .returning((progress::epoch, progress::commits, table_id(), NEXT))
             .get_result(connection)
             .optional()?;
-        let (epoch, commits, table) = match (raised, beginning) {
+        let (epoch, commits, table, next): Written = match (raised, beginning) {
             (Some(raised), _) => raised,
             (None, Some(beginning)) => self.begin(connection, partition, beginning, owner)?,
             (None, None) => {
@@ -116,7 +129,7 @@ impl Context {
             }
         };
         self.is_the_same_table(table)?;
-        Ok(Ownership { epoch, owner, commits })
+        Ok(Ownership { epoch, owner, commits, next: next.into() })
     }
 
     /// The first row of a partition. If another reader writes it at the same moment, its epoch is raised.
@@ -126,7 +139,7 @@ impl Context {
         partition: i32,
         [recency, frequency, monetary]: [i64; 3],
         owner: Uuid,
-    ) -> Result<(i64, i64, u32), StoreError> {
+    ) -> Result<Written, StoreError> {
         let row = (
             progress::consumer_group.eq(&self.source.consumer_group),
             progress::partition.eq(partition),
@@ -142,7 +155,7 @@ impl Context {
             .on_conflict((progress::consumer_group, progress::partition))
             .do_update()
             .set((progress::epoch.eq(progress::epoch + 1), progress::owner.eq(Some(owner))))
-            .returning((progress::epoch, progress::commits, table_id()))
+            .returning((progress::epoch, progress::commits, table_id(), NEXT))
             .get_result(connection)?;
         Ok(begun)
     }
@@ -154,8 +167,8 @@ impl Context {
         partition: i32,
         epoch: i64,
     ) -> Result<Taken, StoreError> {
-        type Next = (i64, Option<i32>);
-        let (recency, frequency, monetary): (Next, Next, Next) = progress::table
+        type Position = (i64, Option<i32>);
+        let (recency, frequency, monetary): (Position, Position, Position) = progress::table
             .find((&self.source.consumer_group, partition))
             .select((
                 (progress::recency_next, progress::recency_leader_epoch),
@@ -207,11 +220,19 @@ impl Context {
         let rows: Vec<Row> = progress::table
             .filter(progress::consumer_group.eq(&self.source.consumer_group))
             .filter(progress::partition.eq_any(partitions))
-            .select((progress::partition, progress::epoch, progress::owner, progress::commits))
+            .select((progress::partition, progress::epoch, progress::owner, progress::commits, NEXT))
             .load(connection)?;
         let rows: Vec<_> = rows.into_iter().map(Ownership::of_row).collect();
         let found = |p: i32| rows.iter().find(|(partition, _)| *partition == p).map(|(_, found)| *found);
         Ok(partitions.iter().map(|&p| (p, found(p))).collect())
+    }
+
+    /// Whether `progress` still is the table that it was when the session began, if it has begun.
+    pub(super) fn is_table_of_session(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        if self.progress_oid == 0 {
+            return Ok(());
+        }
+        self.is_the_same_table(tables::progress_oid(connection)?)
     }
 
     /// A restore makes tables anew, and other sessions may write to them before it is done.
@@ -224,7 +245,7 @@ impl Context {
 }
 
 pub(super) fn made_anew() -> StoreError {
-    StoreError::Unready("the table `progress` was made anew since this session began".to_owned())
+    StoreError::Unready("the table `progress` was replaced since this session began".to_owned())
 }
 
 /// Which table a row of `progress` is in: one that is made anew has another number.

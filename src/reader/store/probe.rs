@@ -24,6 +24,8 @@ const LONGEST_WORK: Duration = Duration::from_secs(600);
 pub enum Probe {
     /// No server lets us in.
     Unanswered(String),
+    /// A server answers, and does not admit another connection: nothing is known.
+    NotAdmitted(String),
     /// A server answers, and nobody in it works for us. When it was started.
     Nobody(DateTime<Utc>),
     /// The server answers, and this is what the process does that works for us.
@@ -56,13 +58,15 @@ pub enum Verdict {
     Mute(String),
 }
 
+/// What a process does; of one that this role may not look at (`ALTER ROLE … SET role`), that it is there.
 const ACTIVITY: &str = "
-    SELECT coalesce(a.state = 'active', false) AS active,
+    SELECT coalesce(a.state = 'active', true) AS active,
         coalesce(extract(epoch FROM clock_timestamp() - a.state_change), 0)::float8 AS for_s,
         a.wait_event_type || ' ' || a.wait_event AS waits_for,
         (SELECT string_agg(format('pid %s %s', b.pid, coalesce(nullif(b.application_name, ''), b.usename)), ', ')
          FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(a.pid))) AS blockers
-    FROM pg_stat_activity a WHERE a.pid = $1 AND a.xact_start = $2";
+    FROM pg_stat_activity a
+    WHERE a.pid = $1 AND (a.xact_start = $2 OR a.xact_start IS NULL AND a.state IS NULL)";
 
 /// Asks on a new connection. Blocks for as long as connecting may take.
 pub fn probe(database_url: &str, backend: Option<Backend>) -> Probe {
@@ -77,8 +81,15 @@ pub fn probe(database_url: &str, backend: Option<Backend>) -> Probe {
         let started: Started = diesel::sql_query(STARTED).get_result(&mut connection)?;
         Ok(Probe::Nobody(started.server))
     };
-    asked().unwrap_or_else(|error| Probe::Unanswered(error.to_string()))
+    asked().unwrap_or_else(|error| {
+        let error = error.to_string();
+        if error.contains(SAID_BY_A_SERVER) { Probe::NotAdmitted(error) } else { Probe::Unanswered(error) }
+    })
 }
+
+/// How libpq quotes a server that turns a connection away. (Some languages have another word; then a wait of seconds
+/// ends the session, and the next one goes on.)
+const SAID_BY_A_SERVER: &str = "FATAL:";
 
 const STARTED: &str = "SELECT pg_postmaster_start_time() AS server";
 
@@ -92,6 +103,11 @@ struct Started {
 pub fn judge(waiting: &Waiting, silence: Duration, probe: Probe) -> Verdict {
     match probe {
         Probe::Unanswered(why) => Verdict::Mute(format!("no new connection either: {}", one_line(&why))),
+        Probe::NotAdmitted(why) if silence < LONGEST_WORK => Verdict::Working(format!(
+            "the server answers, and admits no other connection to ask: {}",
+            one_line(&why)
+        )),
+        Probe::NotAdmitted(_) => Verdict::Mute("the server answers, and not this connection".to_owned()),
         Probe::Nobody(server) if waiting.server.is_some_and(|before| before != server) => {
             Verdict::Mute("another server answers now".to_owned())
         }
@@ -102,15 +118,16 @@ pub fn judge(waiting: &Waiting, silence: Duration, probe: Probe) -> Verdict {
             "the server answers others; a pooler may have no server connection free".to_owned(),
         ),
         Probe::Nobody(_) => Verdict::Mute("the server answers others, and not this connection".to_owned()),
-        Probe::Activity(activity) => activity.judge(silence),
+        Probe::Activity(activity) => activity.judge(silence, waiting.sending),
     }
 }
 
 impl Activity {
-    fn judge(self, silence: Duration) -> Verdict {
+    /// `sending` is how long what was asked for may take on its way.
+    fn judge(self, silence: Duration, sending: Duration) -> Verdict {
         let waits_for = self.waits_for.unwrap_or_default();
         let awaits_us = !self.active || waits_for == "Client ClientRead";
-        if awaits_us && self.for_s >= IDLE.as_secs_f64() {
+        if awaits_us && silence >= sending && self.for_s >= IDLE.as_secs_f64() {
             return Verdict::Mute(
                 "the server waits for this connection, as this connection for it".to_owned(),
             );
@@ -122,6 +139,9 @@ impl Activity {
             (Some(blockers), _) => format!("the server waits for a lock that is held by {blockers}"),
             (None, "IPC SyncRep") => "the server waits for its synchronous standby".to_owned(),
             (None, "") => "the server works on it".to_owned(),
+            (None, "Client ClientRead") => {
+                "the server waits for the rest of what this reader sends".to_owned()
+            }
             (None, waits_for) => format!("the server works on it, and waits for {waits_for}"),
         })
     }
@@ -141,12 +161,27 @@ mod tests {
 
     fn waiting(known: bool) -> Waiting {
         let backend = known.then_some(Backend { pid: 7, begun: DateTime::UNIX_EPOCH });
-        Waiting { step: "COMMIT", since: Instant::now(), backend, server: Some(DateTime::UNIX_EPOCH) }
+        Waiting {
+            step: "COMMIT",
+            since: Instant::now(),
+            backend,
+            server: Some(DateTime::UNIX_EPOCH),
+            sending: Duration::ZERO,
+        }
     }
 
     fn activity(active: bool, for_s: f64, waits_for: Option<&str>, blockers: Option<&str>) -> Probe {
         let [waits_for, blockers] = [waits_for, blockers].map(|words| words.map(ToOwned::to_owned));
         Probe::Activity(Activity { active, for_s, waits_for, blockers })
+    }
+
+    #[test]
+    fn a_large_message_on_its_way_is_waited_for() {
+        let waiting = Waiting { sending: Duration::from_secs(30), ..waiting(true) };
+        let probe = || activity(true, 20.0, Some("Client ClientRead"), None);
+        let verdict = |silence| judge(&waiting, Duration::from_secs(silence), probe());
+        assert!(matches!(verdict(20), Verdict::Working(_)));
+        assert!(matches!(verdict(31), Verdict::Mute(_)));
     }
 
     #[test]
@@ -179,7 +214,14 @@ mod tests {
                 "waits for this connection",
             ),
             // It has answered just now; the answer is on its way.
-            (true, 4, activity(false, 0.1, Some("Client ClientRead"), None), false, "ClientRead"),
+            (true, 4, activity(false, 0.1, Some("Client ClientRead"), None), false, "rest of what"),
+            (
+                true,
+                4,
+                Probe::NotAdmitted("FATAL:  too many connections".into()),
+                false,
+                "too many connections",
+            ),
         ];
         for (known, silence, probe, mute, words) in cases {
             let name = format!("{probe:?}");

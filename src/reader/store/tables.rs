@@ -19,13 +19,16 @@ const MIGRATION_LOCK: i64 = 0x0052_464D_5354_524D;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables(BTreeSet<String>);
 
-/// Tables, and valid indexes on them, of what the migrations make: `progress`, `progress (consumer_group, partition)`.
+/// Tables, columns and valid indexes: `progress`, `progress.commits`, `progress (consumer_group, partition)`.
 /// Indexes of users are nobody's business here.
 const INVENTORY: &str = "
     WITH ours AS (
         SELECT oid, relname FROM pg_class WHERE oid IN (to_regclass('batches'), to_regclass('segments'),
             to_regclass('dead_letters'), to_regclass('progress'), to_regclass('sources')))
     SELECT relname::text AS what FROM ours
+    UNION
+    SELECT format('%s.%s', relname, attname)
+    FROM ours JOIN pg_attribute ON attrelid = ours.oid AND attnum > 0 AND NOT attisdropped
     UNION
     SELECT format('%s (%s)', relname, string_agg(attname, ', ' ORDER BY attnum))
     FROM (SELECT ours.relname, i.indexrelid, a.attname, a.attnum
@@ -34,7 +37,9 @@ const INVENTORY: &str = "
     GROUP BY relname, indexrelid";
 
 /// What of the inventory is ours.
-const MADE_BY_MIGRATIONS: [&str; 13] = [
+const MADE_BY_MIGRATIONS: [&str; 14] = [
+    // The newest migration's: a backup of an earlier version lacks it.
+    "progress.commits",
     "batches",
     "segments",
     "dead_letters",
@@ -73,10 +78,10 @@ impl Tables {
         if missing.is_empty() {
             return Ok(());
         }
-        // A table that is missing has no indexes either.
-        let tables: Vec<&str> = missing.iter().copied().filter(|what| !what.contains('(')).collect();
+        // A table that is missing has no columns and indexes either.
+        let tables: Vec<&str> = missing.iter().copied().filter(|what| !what.contains(['(', '.'])).collect();
         Err(StoreError::Unready(if tables.is_empty() {
-            format!("indexes are missing: {}", missing.join("; "))
+            format!("columns or indexes are missing: {}", missing.join("; "))
         } else {
             format!("tables are missing: {}", tables.join(", "))
         }))
@@ -100,18 +105,24 @@ impl Store {
                 context.bind_source(connection)?;
                 Ok((run, Tables::look(connection)?))
             })?;
-        self.find_tables(&tables)?;
+        self.context.tables = tables;
+        self.begin()?;
         Ok(run)
     }
 
-    /// Looks whether the tables and the group's source are as the process found them when it started, and notes which
-    /// table `progress` is.
+    /// For a later session: looks whether the tables and the group's source are as the process found them when it started.
     ///
     /// # Errors
     /// [`StoreError::Unready`] while something is missing; [`StoreError::OtherSource`];
     /// [`StoreError::Contradiction`].
     pub fn find_tables(&mut self, tables: &Tables) -> Result<(), StoreError> {
         self.context.tables = tables.clone();
+        self.context.is_later = true;
+        self.begin()
+    }
+
+    /// Checks the tables, and notes which table `progress` is.
+    fn begin(&mut self) -> Result<(), StoreError> {
         self.context.progress_oid =
             self.transaction("looking at the tables", Isolation::Usual, |connection, context| {
                 context.tables.check(connection)?;
@@ -128,7 +139,8 @@ impl Store {
     }
 }
 
-fn progress_oid(connection: &mut PgConnection) -> Result<u32, StoreError> {
+/// The number of the table `progress`.
+pub(super) fn progress_oid(connection: &mut PgConnection) -> Result<u32, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Nullable<Oid>)]

@@ -5,7 +5,10 @@
 
 use chrono::{DateTime, Utc};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A way to Postgres that carries less than this is no way. In bytes.
+const LEAST_BYTES_PER_SECOND: usize = 256 * 1024;
 
 /// The step of a connection that is being made.
 pub const CONNECTING: &str = "connecting";
@@ -32,6 +35,8 @@ pub struct Waiting {
     pub backend: Option<Backend>,
     /// When the server was started that did the work before, if any.
     pub server: Option<DateTime<Utc>>,
+    /// How long what was asked for may be on its way, by its size.
+    pub sending: Duration,
 }
 
 /// A server process, and the transaction that it works on for us. Behind a pooler each transaction may have
@@ -52,14 +57,21 @@ impl Watch {
     pub fn begin(&self, step: &'static str) -> Work<'_> {
         let mut notes = self.lock();
         let server = notes.server;
-        notes.waiting = Some(Waiting { step, since: Instant::now(), backend: None, server });
+        notes.waiting =
+            Some(Waiting { step, since: Instant::now(), backend: None, server, sending: Duration::ZERO });
         Work(self)
     }
 
     /// The next part of the same work.
     pub(super) fn step(&self, step: &'static str) {
+        self.send(step, 0);
+    }
+
+    /// The next part of the same work, a statement of so many bytes: nothing tells how far it has come.
+    pub(super) fn send(&self, step: &'static str, bytes: usize) {
         if let Some(waiting) = self.lock().waiting.as_mut() {
-            (waiting.step, waiting.since) = (step, Instant::now());
+            let sending = Duration::from_secs((bytes / LEAST_BYTES_PER_SECOND) as u64);
+            (waiting.step, waiting.since, waiting.sending) = (step, Instant::now(), sending);
         }
     }
 
