@@ -72,12 +72,32 @@ fn changed_by_hand(name: &str, change: &str) {
     wait_for("progress past the markers", || {
         (world.number("SELECT recency_next FROM progress") == Some(6)).then_some(())
     });
+    let before = reader.said().len();
     world.connect().batch_execute(change).unwrap();
     world.produce(&["--batches", "2", "--interval", "1ms"]);
     reader.wait_until_it_says("expected");
+    let said = reader.said();
+    let (until, _) = said[before..].split_once("expected").unwrap();
+    assert!(!until.contains("committed"), "it committed before it compared:\n{said}");
     world.wait_for_batches(5);
     reader.stop();
     world.verify(&["--progress", "--expect-dead", "0"]);
+}
+
+#[test]
+fn every_commit_moves_the_count() {
+    let world = World::new("counts", 1);
+    let mut reader = world.reader(&[]);
+    for batches in 1..=3 {
+        world.produce(&["--batches", "1"]);
+        world.wait_for_batches(batches);
+        assert!(world.number("SELECT commits FROM progress") >= Some(batches), "after {batches} batches");
+    }
+    reader.stop();
+    let commits = world.number("SELECT commits FROM progress");
+    // A take changes epoch and owner, and is no commit.
+    world.catch_up(&[]);
+    assert_eq!(world.number("SELECT commits FROM progress"), commits);
 }
 
 #[test]
