@@ -4,7 +4,7 @@
 //! the two daemons. **Flag > environment > `.env` > default.**
 
 use crate::failure::Failure;
-use crate::kafka::{Cluster, Connection, Consumer, KafkaError, Sender, parse_properties};
+use crate::kafka::{Cluster, Connection, Consumer, KafkaError, PROPERTY_HINT, Sender, parse_properties};
 use crate::reader::quintile::Ties;
 use crate::reader::score::Rules;
 use crate::reader::segment::SegmentMap;
@@ -107,7 +107,7 @@ impl KafkaFlags {
 
 /// A property that no client takes.
 fn wrong_property(error: KafkaError) -> Failure {
-    Failure::configuration(error, "see --kafka-property and KAFKA_PROPERTIES".to_owned())
+    Failure::configuration(error, PROPERTY_HINT.to_owned())
 }
 
 /// Sends random customer snapshots to the three topics, each whole in a Kafka transaction

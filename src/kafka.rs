@@ -127,6 +127,10 @@ const SHARED: [(&str, &str); 7] = [
     ("metadata.recovery.rebootstrap.trigger.ms", "2000"),
 ];
 
+/// What to do about a property that librdkafka does not take.
+pub const PROPERTY_HINT: &str = "see --kafka-property and KAFKA_PROPERTIES; what these leave open has this program's own \
+     defaults, such as session.timeout.ms=16000";
+
 /// A failure of Kafka, by what is to be done about it.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {

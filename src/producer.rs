@@ -11,7 +11,7 @@ mod topics;
 mod transaction;
 
 use crate::failure::Failure;
-use crate::kafka::{Batch, Cluster, Connection, KafkaError, SendError, Sender, Sent};
+use crate::kafka::{Batch, Cluster, Connection, KafkaError, PROPERTY_HINT, SendError, Sender, Sent};
 use crate::shutdown::Shutdown;
 use source::{Bounds, Source};
 use std::sync::Arc;
@@ -120,7 +120,7 @@ async fn open(options: &Options) -> Result<Sender, Failure> {
 fn unusable(error: KafkaError) -> Failure {
     match error {
         KafkaError::Property { .. } | KafkaError::Properties(_) => {
-            Failure::configuration(error, "see --kafka-property and KAFKA_PROPERTIES".to_owned())
+            Failure::configuration(error, PROPERTY_HINT.to_owned())
         }
         _ => Failure::at_work(error, "check --bootstrap-servers and --kafka-property".to_owned()),
     }

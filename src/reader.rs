@@ -20,7 +20,7 @@ pub use store::write_rows;
 
 use crate::backoff::{Backoff, Steps};
 use crate::failure::Failure;
-use crate::kafka::{Connection, KafkaError};
+use crate::kafka::{Connection, KafkaError, PROPERTY_HINT};
 use crate::shutdown::Shutdown;
 use score::Rules;
 use session::{Memory, Session, SessionError};
@@ -105,10 +105,7 @@ fn retry_or_end(error: SessionError, options: &Options, outage: &mut Steps) -> R
             return Err(Failure::configuration(error, hint.to_owned()));
         }
         SessionError::Kafka(KafkaError::Property { .. } | KafkaError::Properties(_)) => {
-            return Err(Failure::configuration(
-                error,
-                "see --kafka-property and KAFKA_PROPERTIES".to_owned(),
-            ));
+            return Err(Failure::configuration(error, PROPERTY_HINT.to_owned()));
         }
         SessionError::Kafka(KafkaError::Refused(_)) => {
             "check the credentials in --kafka-property, and what they are allowed to do".to_owned()

@@ -137,7 +137,7 @@ impl StoreError {
     pub(super) fn when_rights_may_come(self) -> Self {
         match self {
             StoreError::Refused { source, .. } => {
-                StoreError::Unready(format!("{source} any more (a restore grants rights last)"))
+                StoreError::Unready(format!("{source} (a restore grants rights last)"))
             }
             other => other,
         }
