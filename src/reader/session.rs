@@ -62,8 +62,6 @@ pub struct Memory {
     targets: BTreeMap<i32, [i64; 3]>,
     /// What the tables had when the process started; `None` before they were made or found.
     tables: Option<Tables>,
-    /// Partitions that the group has had: their rows must be there.
-    known: BTreeSet<i32>,
 }
 
 /// See the module.

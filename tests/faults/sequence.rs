@@ -134,7 +134,7 @@ impl<'a> Episode<'a> {
             // Somebody has to commit.
             Act::CutCommit => !self.running.is_empty() && self.frozen.is_empty(),
             // A program that is only starting makes tables that it finds missing.
-            Act::RestorePostgres => {
+            Act::RestorePostgres | Act::FailOver => {
                 self.doomed.is_empty() && self.running.iter().all(|reader| reader.said().contains(" ready "))
             }
             Act::AddPartition => self.partitions < MOST_PARTITIONS,

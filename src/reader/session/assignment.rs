@@ -38,7 +38,6 @@ impl Session<'_> {
         let mut positions = Vec::with_capacity(assigned.len());
         for (taken, ownership, watermarks) in taken {
             let partition = taken.partition;
-            self.memory.known.insert(partition);
             self.pipeline.hold(partition, ownership);
             let next = taken.progress.each_ref().map(Progress::next);
             positions.extend(log::positions(&taken));
@@ -83,9 +82,8 @@ impl Session<'_> {
         partitions: Vec<i32>,
     ) -> Result<Vec<(Taken, Ownership, Watermarks)>, SessionError> {
         let (cluster, source) = (Arc::clone(&self.cluster), self.source.clone());
-        let known = self.memory.known.clone();
         self.with_owner(move |owner| {
-            let take = |p: i32| take_one(owner, &cluster, &source, p, known.contains(&p));
+            let take = |p: i32| take_one(owner, &cluster, &source, p);
             let taken: Vec<_> = partitions.into_iter().map(take).collect::<Result<_, _>>()?;
             log::verify(owner, &cluster, &source, &taken)?;
             Ok(taken)
@@ -94,17 +92,15 @@ impl Session<'_> {
     }
 }
 
-/// Takes one partition, and looks at its logs. A partition that is `known` must have a row.
+/// Takes one partition, and looks at its logs.
 fn take_one(
     store: &mut Store,
     cluster: &Cluster,
     source: &Source,
     partition: i32,
-    known: bool,
 ) -> Result<(Taken, Ownership, Watermarks), SessionError> {
     let before = watermarks(cluster, partition)?;
-    let beginning = (!known).then(|| before.map(|(low, _)| low));
-    let (taken, ownership) = store.take(partition, beginning)?;
+    let (taken, ownership) = store.take(partition, before.map(|(low, _)| low))?;
     if log::check(source, &taken, before).is_ok() {
         return Ok((taken, ownership, before));
     }

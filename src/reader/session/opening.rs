@@ -4,7 +4,6 @@ use super::watchdog::Watchdog;
 use super::{Memory, SessionError, blocking};
 use crate::backoff::patiently;
 use crate::kafka::{Cluster, KafkaError, TopicIds};
-use crate::message::Metric;
 use crate::reader::Options;
 use crate::reader::store::{Source, Store, StoreError, Tables, Watch};
 use std::sync::Arc;
@@ -62,19 +61,18 @@ pub(super) async fn connect(
     let watches = (0..=WRITERS).map(|_| watchdog.watch()).collect();
     let (url, source, tables) = (options.database_url.clone(), source.clone(), memory.tables.clone());
     let connecting = async { blocking(move || open(&url, source, tables.as_ref(), watches)).await? };
-    let (connections, partitions) = watchdog.guard(connecting).await?;
+    let connections = watchdog.guard(connecting).await?;
     memory.tables = Some(connections.owner.tables().clone());
-    memory.known.extend(partitions);
     Ok(connections)
 }
 
-/// Opens a connection for each watch. Also tells which partitions the group has had so far.
+/// Opens a connection for each watch.
 fn open(
     database_url: &str,
     source: Source,
     tables: Option<&Tables>,
     watches: Vec<Arc<Watch>>,
-) -> Result<(Connections, Vec<i32>), SessionError> {
+) -> Result<Connections, SessionError> {
     let mut stores = connect_all(database_url, &source, watches)?.into_iter();
     let mut owner = stores.next().ok_or_else(|| SessionError::Broken("no connection".into()))?;
     if let Some(tables) = tables {
@@ -90,10 +88,9 @@ fn open(
         found.iter().for_each(|contradiction| tracing::warn!("{contradiction}"));
     }
     let topics = owner.claim_topics(&TopicIds::default())?;
-    let partitions = owner.positions(Metric::Recency)?.into_iter().map(|(partition, _)| partition).collect();
     let mut writers: Vec<Store> = stores.collect();
     writers.iter_mut().for_each(|writer| writer.join(&owner));
-    Ok((Connections { owner, writers, topics }, partitions))
+    Ok(Connections { owner, writers, topics })
 }
 
 /// Makes the connections at the same time: a host of the URL that does not answer costs each of them seconds.

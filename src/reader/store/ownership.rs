@@ -64,18 +64,15 @@ impl Ownership {
 
 impl Store {
     /// Takes a partition: from here on, a commit of an older owner fails. `beginning` is where its topics begin, for
-    /// a group that never had it; `None` if the group is known to have had it, so that its row must be there.
+    /// a group that has no progress in it.
     ///
     /// **Epoch and owner are committed before anything is read**: what an earlier owner still commits, it commits
     /// before that, and so it is seen here. What is read then is one snapshot, and must be under this owner.
     ///
     /// # Errors
-    /// [`StoreError::Unready`] if the row is missing; those of the statements.
-    pub fn take(
-        &mut self,
-        partition: i32,
-        beginning: Option<[i64; 3]>,
-    ) -> Result<(Taken, Ownership), StoreError> {
+    /// [`StoreError::Moved`] and [`StoreError::Unready`] if another server answers meanwhile, or a restore begins; those
+    /// of the statements.
+    pub fn take(&mut self, partition: i32, beginning: [i64; 3]) -> Result<(Taken, Ownership), StoreError> {
         let expected = self.transaction("taking a partition", Isolation::Usual, |connection, context| {
             context.write_owner(connection, partition, beginning)
         })?;
@@ -106,7 +103,7 @@ impl Context {
         &self,
         connection: &mut PgConnection,
         partition: i32,
-        beginning: Option<[i64; 3]>,
+        beginning: [i64; 3],
     ) -> Result<Ownership, StoreError> {
         let owner = Uuid::new_v4();
         let written = (
@@ -119,14 +116,9 @@ impl Context {
             .returning((progress::epoch, progress::commits, table_id(), NEXT))
             .get_result(connection)
             .optional()?;
-        let (epoch, commits, table, next): Written = match (raised, beginning) {
-            (Some(raised), _) => raised,
-            (None, Some(beginning)) => self.begin(connection, partition, beginning, owner)?,
-            (None, None) => {
-                return Err(StoreError::Unready(format!(
-                    "`progress` lacks the row of partition {partition}"
-                )));
-            }
+        let (epoch, commits, table, next): Written = match raised {
+            Some(raised) => raised,
+            None => self.begin(connection, partition, beginning, owner)?,
         };
         self.is_the_same_table(table)?;
         Ok(Ownership { epoch, owner, commits, next: next.into() })
