@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 /// Put into the connection string where it does not say otherwise. A peer that is gone without a word is noticed
-/// within half a minute; a host that does not answer costs 3 s before the next one of the string is tried. A server
-/// that only reads (a standby that is not promoted yet) is no server to commit to.
-const DEFAULTS: [(&str, &str); 8] = [
+/// within half a minute; a host that does not answer costs 3 s before the next one of the string is tried.
+const DEFAULTS: [(&str, &str); 7] = [
     ("client_encoding", "UTF8"),
     ("application_name", "rfm-reader"),
     ("connect_timeout", "3"),
@@ -13,8 +12,12 @@ const DEFAULTS: [(&str, &str); 8] = [
     ("keepalives_interval", "5"),
     ("keepalives_count", "3"),
     ("tcp_user_timeout", "30000"),
-    ("target_session_attrs", "read-write"),
 ];
+
+/// The same, where the string names several hosts: a server that only reads (a standby that is not promoted yet) is no
+/// server to commit to. **Not with a single host**: a pooler tells what it once heard from its server, and would be
+/// taken for read-only long after that was promoted.
+const OF_SEVERAL_HOSTS: (&str, &str) = ("target_session_attrs", "read-write");
 
 /// How long connecting may take: each host of the string has `connect_timeout`, and a name may have two addresses.
 pub fn longest_connect(database_url: &str) -> Duration {
@@ -26,15 +29,26 @@ pub fn longest_connect(database_url: &str) -> Duration {
         Some(seconds) => seconds,
         None => 3,
     };
-    let hosts = 1 + database_url.matches(',').count() as u64;
-    Duration::from_secs(2 * hosts * seconds)
+    Duration::from_secs(2 * hosts(database_url) * seconds)
+}
+
+/// How many hosts the string names.
+fn hosts(database_url: &str) -> u64 {
+    let authority = database_url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = authority.split(['/', '?']).next().unwrap_or_default();
+    let after_user = authority.rsplit('@').next().unwrap_or_default();
+    let named = |part: &&str| part.starts_with("host=") || part.starts_with("hostaddr=");
+    let parameters = database_url.split(['?', '&', ' ']).filter(named);
+    let commas = parameters.chain([after_user]).map(|part| part.matches(',').count() as u64);
+    1 + commas.max().unwrap_or_default()
 }
 
 /// The connection string with the defaults for what it leaves open.
 pub(super) fn with_defaults(database_url: &str) -> String {
     let mut url = database_url.to_owned();
     let is_uri = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    for (name, value) in DEFAULTS {
+    let of_several = (hosts(database_url) > 1).then_some(OF_SEVERAL_HOSTS);
+    for (name, value) in DEFAULTS.into_iter().chain(of_several) {
         if url.contains(&format!("{name}=")) {
             continue;
         }
@@ -58,10 +72,22 @@ mod tests {
             ("postgres://h/d", 6),
             ("postgres://h,i:5433/d?connect_timeout=20&x=1", 80),
             ("host=h connect_timeout=0", 120),
+            ("host=h,i,j dbname=d", 18),
+            ("postgres://u:a,b@h/d?options=c,d", 6),
         ];
         for (url, seconds) in cases {
             assert_eq!(longest_connect(url), Duration::from_secs(seconds), "{url}");
         }
+    }
+
+    #[test]
+    fn only_of_several_hosts_the_one_that_writes_is_looked_for() {
+        for (url, expected) in
+            [("postgres://h,i/d", true), ("postgres://u:a,b@h/d", false), ("host=h,i", true)]
+        {
+            assert_eq!(with_defaults(url).contains("target_session_attrs=read-write"), expected, "{url}");
+        }
+        assert!(!with_defaults("postgres://h,i/d?target_session_attrs=any").contains("read-write"));
     }
 
     #[test]
