@@ -1,23 +1,11 @@
 //! Logs that lose messages which were read, and use their offsets again.
 
-use crate::kafka::Plain;
+use crate::topics::send;
 use crate::world::{Daemon, Server, World, connect, wait_for};
 use diesel::connection::SimpleConnection;
 use std::process::Command;
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
-
-/// Sends batches without transactions, to partition 0: one record each, no markers.
-fn send(world: &World, keys: std::ops::Range<i32>) {
-    let plain = Plain::new(&world.kafka);
-    for key in keys {
-        for (topic, metric) in world.topics.iter().zip(["recency", "frequency", "monetary"]) {
-            let body = format!(r#"{{"{metric}":[1,2,3]}}"#);
-            plain.send(topic, 0, Some(key.to_string().as_bytes()), Some(body.as_bytes()));
-        }
-    }
-    plain.flush();
-}
 
 /// The reader ends; it says what happened and what to do. Another one says the same, however the log has grown by
 /// then; and nothing of the new log is stored.

@@ -7,8 +7,8 @@ use diesel::connection::SimpleConnection;
 const ALL_IDS: &str = "SELECT count(*) FROM sources WHERE recency_topic_id IS NOT NULL
     AND frequency_topic_id IS NOT NULL AND monetary_topic_id IS NOT NULL";
 
-/// Sends batches without transactions, to partition 0.
-fn send(world: &World, keys: std::ops::Range<i32>) {
+/// Sends batches without transactions, to partition 0: one record each, no markers.
+pub fn send(world: &World, keys: std::ops::Range<i32>) {
     let plain = Plain::new(&world.kafka);
     for key in keys {
         for (topic, metric) in world.topics.iter().zip(["recency", "frequency", "monetary"]) {

@@ -4,7 +4,7 @@
 //! read last.** The epoch tells readers apart that take turns. It repeats on a server that went back in time (a
 //! restore, a failover to a standby that lagged), so each taking also writes a random owner. And every commit adds
 //! one to the count, so that two states under one owner differ, also where their positions do not: what was stored
-//! *above* progress may be gone.
+//! *above* progress may be gone. The positions are compared, too: those that somebody changed by hand are not overwritten.
 
 use super::{Context, Isolation, Store, StoreError, tables};
 use crate::message::Metric;
