@@ -1,12 +1,13 @@
-//! How memory goes back to the system: settings of the C library's allocator, which Rust, librdkafka and libpq share.
+//! Settings of the C library's allocator, which Rust, librdkafka and libpq share: they return free memory to
+//! the system.
 //!
-//! Owns nothing else. The one idea: messages and columns are large, come in by one thread and end in another. Left to
-//! itself glibc keeps them for reuse, in a pool per thread, and the pools fray: after minutes of load nine tenths of
-//! what a reader held was free, and it still grew. **Large blocks come from the system and go back to it.** Other C
-//! libraries are left as they are.
+//! Messages and columns are large; one thread allocates them, and another frees them. By default glibc keeps
+//! freed memory for reuse, in an arena per thread, and the arenas fragment: after minutes of load, nine
+//! tenths of a reader's memory was free, and it still grew. **With these settings, large blocks come from the
+//! system and go back to it.** Only glibc is configured.
 
-/// Configures it, before any other thread is started. What the environment says about it (`MALLOC_ARENA_MAX` and its
-/// like) does not count.
+/// Configures the allocator. Call it before any other thread starts. It overrides the environment
+/// (`MALLOC_ARENA_MAX` and the like).
 pub fn configure() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     glibc::configure();
@@ -14,22 +15,22 @@ pub fn configure() {
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
-    #![expect(unsafe_code, reason = "the C library's settings have no safe call")]
+    #![expect(unsafe_code, reason = "mallopt has no safe binding")]
 
-    /// Parameters and values.
+    /// Parameters of `mallopt` and their values.
     const SETTINGS: [(i32, i32); 3] = [
-        // Bytes. Blocks of this size and more are mapped, and unmapped when they are freed. It is glibc's own first
-        // choice, which it gives up as soon as such a block is freed.
+        // Bytes. Blocks of this size and more are mapped, and unmapped when they are freed. The value is
+        // glibc's default, but glibc raises the default as soon as such a block is freed.
         (libc::M_MMAP_THRESHOLD, 128 * 1024),
-        // Bytes. So much free memory at the end of a pool goes back, too.
+        // Bytes. Free memory at the end of an arena goes back once it exceeds this.
         (libc::M_TRIM_THRESHOLD, 1024 * 1024),
-        // Pools for what is smaller. Two, as few threads allocate at the same time.
+        // Arenas for smaller blocks. Two, because few threads allocate at the same time.
         (libc::M_ARENA_MAX, 2),
     ];
 
-    /// Whether all settings were taken. One that is refused leaves things as they were.
+    /// Whether glibc accepted all settings. A refused setting changes nothing.
     pub(super) fn configure() -> bool {
-        // SAFETY: takes and gives plain numbers.
+        // SAFETY: takes and returns plain numbers.
         SETTINGS.into_iter().all(|(parameter, value)| unsafe { libc::mallopt(parameter, value) == 1 })
     }
 

@@ -1,20 +1,23 @@
-//! Waiting for something that is away: how long, and how often to say so.
+//! Waiting for something that is unavailable: how long to pause, and when to log it.
 
 use rand::RngExt as _;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// Pauses that double from a first one up to a cap, each shortened at random by up to half, so that
-/// many waiting clients do not come back in step.
+/// Pauses that double up to a cap. Each is shortened at random by up to half, so that many clients do not
+/// retry at the same moment.
 #[derive(Clone, Debug)]
 pub struct Backoff {
+    /// The first pause.
     first: Duration,
+    /// The longest pause.
     cap: Duration,
+    /// The next pause, before it is shortened.
     next: Duration,
 }
 
 impl Backoff {
-    /// Starts with pauses of about `first`, ends with pauses of about `cap`.
+    /// Pauses from `first` up to `cap`.
     pub fn new(first: Duration, cap: Duration) -> Self {
         Self { first, cap, next: first }
     }
@@ -26,57 +29,60 @@ impl Backoff {
         pause.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 
-    /// It worked: the next pause is a first one again.
+    /// Starts over with the first pause, after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }
 }
 
-/// When to speak of something that lasts: at once, then after 2, 4, 8, … and every 60 seconds.
+/// When to log something that lasts: at once, after 2, 4, 8, … seconds, then every 60 seconds.
 #[derive(Debug, Default)]
-pub struct Steps {
+pub struct LogThrottle {
+    /// When it began.
     since: Option<Instant>,
-    said: Duration,
+    /// How long it had lasted when it was last logged.
+    logged: Duration,
 }
 
-impl Steps {
-    /// Something began that is not worth a word before 2 s have passed.
+impl LogThrottle {
+    /// For something that begins now and is not logged before it has lasted 2 s.
     pub fn begun() -> Self {
-        Self { since: Some(Instant::now()), said: Duration::ZERO }
+        Self { since: Some(Instant::now()), logged: Duration::ZERO }
     }
 
-    /// If it is time to speak again: for how long it has lasted.
+    /// How long it has lasted, if it is time to log it; otherwise `None`. The first call begins it.
     pub fn due(&mut self) -> Option<Duration> {
         let Some(since) = self.since else {
             self.since = Some(Instant::now());
             return Some(Duration::ZERO);
         };
         let lasted = since.elapsed();
-        let next = (self.said * 2).clamp(Duration::from_secs(2), self.said + Duration::from_secs(60));
+        let next = (self.logged * 2).clamp(Duration::from_secs(2), self.logged + Duration::from_secs(60));
         if lasted < next {
             return None;
         }
-        self.said = lasted;
+        self.logged = lasted;
         Some(lasted)
     }
 
-    /// It is over: the next time is a first time again.
+    /// Forgets it, once it is over.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
 }
 
-/// Awaits `future` for as long as it takes, and calls `say` at the [`Steps`] of it, from 2 s on.
-pub async fn patiently<T>(future: impl Future<Output = T>, mut say: impl FnMut(Duration)) -> T {
-    let mut steps = Steps::begun();
+/// Awaits `future` without a limit. From 2 s on, calls `report` when a [`LogThrottle`] says so, with the time
+/// waited.
+pub async fn wait_and_report<T>(future: impl Future<Output = T>, mut report: impl FnMut(Duration)) -> T {
+    let mut throttle = LogThrottle::begun();
     tokio::pin!(future);
     loop {
         tokio::select! {
             biased;
             result = &mut future => return result,
             () = tokio::time::sleep(Duration::from_secs(1)) => {
-                if let Some(lasted) = steps.due() {
-                    say(lasted);
+                if let Some(lasted) = throttle.due() {
+                    report(lasted);
                 }
             }
         }

@@ -1,52 +1,57 @@
-//! Flags and environment: the only door to clap and to variables.
+//! Flags and environment variables. Only this module uses clap and reads variables.
 //!
-//! Owns the names of section "Flags" of the README and their defaults; turns them into the options of
-//! the two daemons. **Flag > environment > `.env` > default.**
+//! Owns the names and defaults in docs/guide.md, and turns them into the options of the
+//! two daemons. **Flag > environment > `.env` > default.**
+
+mod arguments;
+mod commands;
+mod database;
+mod env_file;
+mod plain;
+mod values;
+
+pub use commands::{Producer, ProducerCommand, Reader, ReaderCommand};
+pub use env_file::EnvFile;
 
 use crate::failure::Failure;
+use crate::http::ListenAddress;
 use crate::kafka::{Cluster, Connection, Consumer, KafkaError, PROPERTY_HINT, Sender, parse_properties};
+use crate::metric::PerMetric;
 use crate::reader::quintile::Ties;
+use crate::reader::retention::Retention;
 use crate::reader::score::Rules;
 use crate::reader::segment::SegmentMap;
 use crate::telemetry::LogFormat;
 use crate::{producer, reader};
 use anyhow::{Context, anyhow};
 use bytesize::ByteSize;
-use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{Arg, Args, Parser};
-use std::ffi::OsString;
-use std::path::PathBuf;
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser};
+use database::DatabaseFlags;
+use plain::plain;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use values::{duration, log_format, longer_than_nothing, ties};
 
-/// Reads `.env` in this folder or one above, then the flags of the program.
+/// Reads `.env` in the current directory or the nearest above, then the flags of the program.
 ///
 /// # Errors
-/// A `.env` that cannot be read. What is wrong with the flags themselves ends the process here: clap
-/// prints it and exits with 2.
-pub fn parse<T: Parser>() -> Result<T, Failure> {
-    match dotenvy::dotenv() {
-        Err(error) if !error.not_found() => {
-            let hint = "it lies in this folder or one above; a line is NAME=VALUE; a value with blanks or # needs quotes";
-            // dotenvy's own sentence quotes the line, which may hold a password.
-            let error = match error {
-                dotenvy::Error::LineParse(..) => anyhow!("a line of `.env` is not NAME=VALUE"),
-                error => anyhow::Error::new(error).context("cannot read `.env`"),
-            };
-            Err(Failure::configuration(error, hint.to_owned()))
-        }
-        _ => Ok(parse_flags(std::env::args_os())),
-    }
+/// `.env` cannot be read, or an argument is none of the program's. About anything else that is wrong with
+/// the flags, clap prints the error and exits with 2 here.
+pub fn parse<T: Parser>() -> Result<(T, EnvFile), Failure> {
+    let names: BTreeSet<String> =
+        T::command().get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned())).collect();
+    // A program with a database reads libpq's variables, too.
+    let is_ours = |name: &str| {
+        names.contains(name) || (name.starts_with("PG") && names.contains(database::URL_VARIABLE))
+    };
+    let env_file = EnvFile::load(is_ours)?;
+    let flags = arguments::parse(std::env::args_os(), &env_file)?;
+    Ok((flags, env_file))
 }
 
-/// Parses flags; an empty variable counts as none, since many ways of setting variables know only empty.
-fn parse_flags<T: Parser>(args: impl IntoIterator<Item = OsString>) -> T {
-    let is_empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-    let command = T::command().mut_args(|arg| if is_empty(&arg) { arg.env(None) } else { arg });
-    let mut matches = command.get_matches_from(args);
-    T::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit())
-}
-
-/// What both programs need to find Kafka.
+/// Flags of both programs.
 #[derive(Debug, Args)]
 pub struct KafkaFlags {
     /// Where the brokers are
@@ -66,57 +71,74 @@ pub struct KafkaFlags {
     /// Topic of the monetary messages
     #[arg(long, value_name = "TOPIC", env = "MONETARY_TOPIC", default_value = "monetary", value_parser = NonEmptyStringValueParser::new())]
     monetary_topic: String,
-    /// Any librdkafka property (TLS, SASL, …); repeatable [env: KAFKA_PROPERTIES=NAME=VALUE,NAME="A,B"]
+    /// Any librdkafka property (TLS, SASL, …); repeatable. A VALUE that starts with " ends at the next ", and
+    /// "" in it means "; any other is taken as it is, in the variable up to its first comma
+    /// [env: KAFKA_PROPERTIES=NAME=VALUE,NAME="A,B"]
     #[arg(long, value_name = "NAME=VALUE")]
     kafka_property: Vec<String>,
-    /// The environment's twin of --kafka-property
+    /// The variable for --kafka-property
     #[arg(long, hide = true, env = "KAFKA_PROPERTIES", hide_env_values = true, default_value = "")]
     kafka_properties: String,
-    /// How log lines look (the variable RUST_LOG sets their level)
+    /// Format of log lines (the variable RUST_LOG sets the level)
     #[arg(long, env = "LOG_FORMAT", default_value = "text", value_parser = log_format())]
     log_format: LogFormat,
 }
 
 impl KafkaFlags {
     fn connection(&self) -> Result<Connection, Failure> {
-        let topics = [&self.recency_topic, &self.frequency_topic, &self.monetary_topic].map(Clone::clone);
-        let [recency, frequency, monetary] = &topics;
+        let topics = PerMetric {
+            recency: self.recency_topic.clone(),
+            frequency: self.frequency_topic.clone(),
+            monetary: self.monetary_topic.clone(),
+        };
+        let PerMetric { recency, frequency, monetary } = &topics;
+        plain::topics(&topics)?;
+        plain::brokers(&self.bootstrap_servers)?;
         if recency == frequency || frequency == monetary || monetary == recency {
-            let error = anyhow!("two of the three topics have the same name: {}", topics.join(", "));
+            let error = anyhow!("two of the three topics have the same name: {}", topics);
             return Err(Failure::configuration(error, None));
         }
+        let properties = self.properties()?;
+        Ok(Connection { bootstrap_servers: self.bootstrap_servers.clone(), topics, properties })
+    }
+
+    /// The properties of the variable, then those of the flags.
+    fn properties(&self) -> Result<Vec<(String, String)>, Failure> {
         let wrong = |source: &'static str| {
-            move |what: String| Failure::configuration(anyhow!(what).context(format!("in {source}")), None)
+            move |what: String| {
+                Failure::configuration(anyhow!(what).context(format!("{source} is wrong")), None)
+            }
         };
         let mut properties = parse_properties(&self.kafka_properties).map_err(wrong("KAFKA_PROPERTIES"))?;
         for property in &self.kafka_property {
-            // One property per flag, so that its commas need no quotes.
-            let quoted = property.split_once('=').map(|(name, value)| {
-                if value.contains(',') && !value.starts_with('"') {
-                    format!("{name}=\"{value}\"")
-                } else {
-                    property.clone()
-                }
-            });
-            let parsed = parse_properties(quoted.as_ref().unwrap_or(property));
-            properties.extend(parsed.map_err(wrong("--kafka-property"))?);
+            properties.extend(parse_properties(&quoted(property)).map_err(wrong("--kafka-property"))?);
         }
-        Ok(Connection { bootstrap_servers: self.bootstrap_servers.clone(), topics, properties })
+        Ok(properties)
     }
 }
 
-/// A property that no client takes.
+/// A property of a flag in the notation of the variable. A flag holds one property, so its commas need no
+/// quotes, and quotes inside the value need no doubling.
+fn quoted(property: &str) -> String {
+    match property.split_once('=') {
+        Some((name, value)) if !value.starts_with('"') => {
+            format!("{name}=\"{}\"", value.trim().replace('"', "\"\""))
+        }
+        _ => property.to_owned(),
+    }
+}
+
+/// The failure for a property that librdkafka does not accept.
 fn wrong_property(error: KafkaError) -> Failure {
     Failure::configuration(error, PROPERTY_HINT.to_owned())
 }
 
-/// Sends random customer snapshots to the three topics, each whole in a Kafka transaction
-#[derive(Debug, Parser)]
-#[command(name = "producer", version)]
+/// Flags of the producer, also with a command.
+#[derive(Debug, Args)]
 pub struct ProducerFlags {
     #[command(flatten)]
     kafka: KafkaFlags,
-    /// Pause between batches; 0 for none, and many batches per transaction
+    /// Pause between batches; 0 means no pause, and many batches per transaction
     #[arg(long, value_name = "TIME", env = "PRODUCE_INTERVAL", default_value = "60s", value_parser = duration)]
     interval: Duration,
     /// Customers per batch
@@ -126,16 +148,19 @@ pub struct ProducerFlags {
     /// Stop after this many batches [default: never]
     #[arg(long, value_name = "N", env = "PRODUCE_BATCHES")]
     batches: Option<u64>,
-    /// Makes the values repeatable [default: random]
+    /// Seed of the values, to make them repeatable [default: random]
     #[arg(long, value_name = "N", env = "PRODUCE_SEED")]
     seed: Option<u64>,
-    /// Partitions of topics that have to be created
+    /// Partitions of the topics that the producer creates
     #[arg(long, value_name = "N", env = "PRODUCE_PARTITIONS", default_value = "3",
           value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
-    /// A second producer with the same id ends the first
+    /// Kafka's transactional id; a second producer with the same id ends the first
     #[arg(long, value_name = "ID", env = "PRODUCE_TRANSACTIONAL_ID", default_value = "rfm-producer", value_parser = NonEmptyStringValueParser::new())]
     transactional_id: String,
+    /// Answer /livez, /readyz and /metrics at this address [default: off]
+    #[arg(long, value_name = "ADDR:PORT", env = "PRODUCER_HTTP")]
+    http: Option<ListenAddress>,
 }
 
 impl ProducerFlags {
@@ -147,9 +172,10 @@ impl ProducerFlags {
     /// The options of the producer.
     ///
     /// # Errors
-    /// Names the flag that is wrong.
-    pub fn options(&self) -> Result<producer::Options, Failure> {
+    /// A flag is wrong; the error names it.
+    pub fn options(&self, env_file: &EnvFile) -> Result<producer::Options, Failure> {
         let kafka = self.kafka.connection()?;
+        plain("--transactional-id", &self.transactional_id)?;
         Sender::check(&kafka, &self.transactional_id).map_err(wrong_property)?;
         Cluster::check(&kafka).and_then(|()| Cluster::check_creating(&kafka)).map_err(wrong_property)?;
         Ok(producer::Options {
@@ -160,41 +186,51 @@ impl ProducerFlags {
             seed: self.seed,
             partitions: usize::from(self.partitions),
             transactional_id: self.transactional_id.clone(),
+            http: self.http.clone(),
+            env_file: env_file.path().map(Path::to_owned),
         })
     }
 }
 
-/// Pairs the messages of the three topics, scores them, and stores every snapshot exactly once
-#[derive(Debug, Parser)]
-#[command(name = "reader", version)]
+/// Flags of the reader, also with a command.
+#[derive(Debug, Args)]
 pub struct ReaderFlags {
     #[command(flatten)]
     kafka: KafkaFlags,
-    /// Where Postgres is: postgres://USER:PASSWORD@HOST:PORT/DATABASE
-    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
-    database_url: Option<String>,
+    #[command(flatten)]
+    database: DatabaseFlags,
     /// Consumer group; a new one starts at the beginning of the topics
     #[arg(long, value_name = "ID", env = "KAFKA_GROUP_ID", default_value = "rfm-reader", value_parser = NonEmptyStringValueParser::new())]
     group_id: String,
-    /// Two quintile edges are equal: equal values share a score, are told apart by row, or the batch is refused
+    /// If quintile edges are equal: equal values share a score, are ordered by row, or the batch is refused
     #[arg(long, env = "TIES", default_value = "share", value_parser = ties())]
     ties: Ties,
-    /// File with own segments: a line per rule, pattern over the RF score, blank, name
+    /// File that replaces the segments; a rule per line: pattern over the RF score, blank, name
     #[arg(long, value_name = "FILE", env = "SEGMENT_MAP")]
     segment_map: Option<PathBuf>,
-    /// Larger batches are dead letters
+    /// Most customers of a batch; larger batches are dead letters
     #[arg(long, value_name = "N", env = "MAX_CUSTOMERS", default_value = "10000000",
           value_parser = clap::value_parser!(i32).range(1..))]
     max_customers: i32,
-    /// How long a message waits for its partners, once they could have been read
+    /// How long a message waits for the others of its batch, once they could have been read
     #[arg(long, value_name = "TIME", env = "PAIRING_TIMEOUT", default_value = "20s", value_parser = duration)]
     pairing_timeout: Duration,
-    /// Memory for messages that are read and not yet stored, like 256MiB; at least 64KiB
+    /// Memory for messages that are read but not stored yet, at least 64KiB
     #[arg(long, value_name = "SIZE", env = "BUFFER_BYTES", default_value = "256MiB")]
     buffer_bytes: ByteSize,
-    /// Stop once everything is stored that was there at the start
+    /// Keep the rows of `segments` for this long; they go a window (a day) later at the latest [default: for ever]
+    #[arg(long, value_name = "TIME", env = "RETAIN", value_parser = longer_than_nothing)]
+    retain: Option<Duration>,
+    /// How long a window of `segments` lasts; for tests
+    #[arg(long, value_name = "TIME", hide = true, default_value = "1day", value_parser = longer_than_nothing,
+          overrides_with = "segments_window")]
+    segments_window: Duration,
+    /// Stop once everything that was in the topics at the start is stored
     #[arg(long, env = "UNTIL_CAUGHT_UP")]
     until_caught_up: bool,
+    /// Answer /livez, /readyz and /metrics at this address [default: off]
+    #[arg(long, value_name = "ADDR:PORT", env = "READER_HTTP")]
+    http: Option<ListenAddress>,
 }
 
 impl ReaderFlags {
@@ -203,33 +239,23 @@ impl ReaderFlags {
         self.kafka.log_format
     }
 
-    /// The options of the reader; reads the segment map.
+    /// The options of the reader. Reads the file of the segment map.
     ///
     /// # Errors
-    /// Names the flag or the file that is wrong.
-    pub fn options(&self) -> Result<reader::Options, Failure> {
-        let database_url = self.database_url.clone().ok_or_else(|| {
-            let hint = "give --database-url postgres://USER:PASSWORD@HOST:PORT/DATABASE, or set DATABASE_URL in \
-                        the environment or in `.env`";
-            Failure::configuration(anyhow!("no database: where shall the segments go?"), hint.to_owned())
-        })?;
-        // libpq would take what follows for the host's name, and show it.
-        if has_raw_slash_in_password(&database_url) {
-            let hint = "percent-encode it: %2F for /, %3F for ?, %23 for #".to_owned();
-            return Err(Failure::configuration(
-                anyhow!("the password in --database-url contains /, ? or #"),
-                hint,
-            ));
-        }
+    /// A flag or the file of the segment map is wrong; the error names it.
+    pub fn options(&self, env_file: &EnvFile) -> Result<reader::Options, Failure> {
+        plain("--group-id", &self.group_id)?;
+        let database = self.database.address()?;
         if self.buffer_bytes < LEAST_BUFFER {
             let error = anyhow!("--buffer-bytes {} is less than {LEAST_BUFFER}", self.buffer_bytes);
             return Err(Failure::configuration(error, None));
         }
         let kafka = self.kafka.connection()?;
-        Consumer::check(&kafka).and_then(|()| Cluster::check(&kafka)).map_err(wrong_property)?;
+        let checks = [Consumer::check, Cluster::check, Cluster::check_asking, Cluster::check_committed];
+        checks.iter().try_for_each(|check| check(&kafka)).map_err(wrong_property)?;
         Ok(reader::Options {
             kafka,
-            database_url,
+            database,
             group_id: self.group_id.clone(),
             rules: Rules {
                 ties: self.ties,
@@ -239,6 +265,9 @@ impl ReaderFlags {
             pairing_timeout: self.pairing_timeout,
             buffer_bytes: usize::try_from(self.buffer_bytes.as_u64()).unwrap_or(usize::MAX),
             until_caught_up: self.until_caught_up,
+            http: self.http.clone(),
+            retention: Retention { retain: self.retain, window: self.segments_window },
+            env_file: env_file.path().map(Path::to_owned),
         })
     }
 
@@ -250,38 +279,20 @@ impl ReaderFlags {
         let map = read.and_then(|bytes| SegmentMap::from_file(&bytes));
         map.with_context(|| format!("--segment-map `{}` is not usable", path.display())).map_err(|error| {
             let hint =
-                "a line per rule: pattern over the two digits of the RF score, blank, name; # for comments";
+                "a rule per line: pattern over the two digits of the RF score, blank, name; # starts a comment";
             Failure::configuration(error, hint.to_owned())
         })
     }
 }
 
-/// Whether user or password of a URL hold a character that ends the part in which they stand.
-fn has_raw_slash_in_password(url: &str) -> bool {
-    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    let credentials = rest.rsplit_once('@').map_or("", |(credentials, _)| credentials);
-    credentials.contains(['/', '?', '#']) && credentials.contains(':')
+/// The text of a file, without a byte order mark.
+fn text_file(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path)?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
 }
 
-/// With less, the reader would pause and resume topics all the time.
+/// With less, the reader would constantly pause and resume topics.
 const LEAST_BUFFER: ByteSize = ByteSize::kib(64);
-
-fn log_format() -> impl TypedValueParser<Value = LogFormat> {
-    PossibleValuesParser::new(["text", "json"])
-        .map(|name| if name == "json" { LogFormat::Json } else { LogFormat::Text })
-}
-
-fn ties() -> impl TypedValueParser<Value = Ties> {
-    PossibleValuesParser::new(Ties::ALL.map(Ties::name)).try_map(|name| name.parse::<Ties>())
-}
-
-/// `60s`, `2min`, `500ms`; a bare number means seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    humantime::parse_duration(text).map_err(|error| format!("{error}: give a time like 60s, 2min or 500ms"))
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,10 @@
-//! Places where a crash test can make a program die or freeze. Only with the feature `failpoints`, which
-//! nothing but tests turns on; without it, [`reach`] is empty and [`is_planned`] is `false`.
+//! Failpoints: named steps at which a crash test can kill or freeze a program.
+//!
+//! Only the tests turn on the feature `failpoints`. Without it, [`reach`] does nothing and [`is_planned`] is
+//! `false`.
 
-/// The process gets here. `RFM_FAILPOINT=after_copy:3:abort` kills it at the third time it reaches
-/// `after_copy`; with `stop` in place of `abort` it freezes, as by SIGSTOP.
+/// Marks a step. `RFM_FAILPOINT=after_copy:3:abort` kills the process when it reaches `after_copy` for the
+/// third time; `stop` in place of `abort` freezes it, by SIGSTOP.
 #[cfg(feature = "failpoints")]
 pub fn reach(step: &str) {
     use std::sync::atomic::Ordering;
@@ -13,20 +15,22 @@ pub fn reach(step: &str) {
     if action == "stop" {
         let stopped =
             std::process::Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status();
-        tracing::warn!(?stopped, "woke up at {step}");
+        // The signal gets to a busy process a moment after the command has ended.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        tracing::warn!(?stopped, "resumed at {step}");
     } else {
         std::process::abort();
     }
 }
 
-/// Whether this process is to die or freeze at `step`: what makes the step worth reaching, but costs time, is
+/// Whether this process is to die or freeze at `step`. Some steps need preparation that costs time; it is
 /// done only then.
 #[cfg(feature = "failpoints")]
 pub fn is_planned(step: &str) -> bool {
     plan().is_some_and(|(name, ..)| name == step)
 }
 
-/// The step, how often it is still to be reached, and what happens then.
+/// The step, how many times it must still be reached, and what happens then.
 #[cfg(feature = "failpoints")]
 fn plan() -> Option<&'static (String, std::sync::atomic::AtomicI64, String)> {
     use std::sync::OnceLock;

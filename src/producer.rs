@@ -1,27 +1,38 @@
-//! The producer: batches of random customers, a Kafka transaction on three topics, a pause; again.
+//! The producer: takes snapshots from a source and sends each whole, in a Kafka transaction on the three
+//! topics.
 //!
-//! Owns the loop and what is said. Does not own the values (`source`), what is tried again (`transaction`),
-//! what a transaction is (`kafka`), nor the format of a message (`message`).
+//! Owns the loop and its log lines. Does not own where snapshots come from (`source`), which of them share a
+//! transaction (`packer`), what is tried again (`transaction`), what a transaction is (`kafka`), nor the
+//! format of a message (`message`).
 //!
-//! The one idea: **a batch keeps its key and its values until its transaction is committed**. Whatever
-//! happens on the way, it is sent again as it was, and never in part.
+//! **A batch keeps its key and its values until its transaction is committed.** Until then it is sent again
+//! as it was, and never in part.
 
+pub mod check;
+mod packer;
 mod source;
 mod topics;
 mod transaction;
+mod vitals;
 
+use crate::backoff::wait_and_report;
 use crate::failure::Failure;
-use crate::kafka::{Batch, Cluster, Connection, KafkaError, PROPERTY_HINT, SendError, Sender, Sent};
+use crate::http::ListenAddress;
+use crate::kafka::{Cluster, Connection, KafkaError, PROPERTY_HINT, Right, SendError, Sender, Sent};
+use crate::message::EncodedSnapshot;
 use crate::shutdown::Shutdown;
-use source::{Bounds, Source};
+use crate::telemetry::Progress;
+use packer::{Bounds, Packer};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use vitals::Vitals;
 
 /// Pauses between tries of the same step.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// What the producer is told by its flags.
+/// The options of the producer, from its flags.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Brokers and topics.
@@ -32,88 +43,147 @@ pub struct Options {
     pub customers: usize,
     /// `--batches`; `None` for ever.
     pub batches: Option<u64>,
-    /// `--seed`; `None` for values that nobody can repeat.
+    /// `--seed`; `None` for other values every time.
     pub seed: Option<u64>,
     /// `--partitions`
     pub partitions: usize,
     /// `--transactional-id`
     pub transactional_id: String,
+    /// `--http`
+    pub http: Option<ListenAddress>,
+    /// The `.env` that was read, if there is one.
+    pub env_file: Option<PathBuf>,
 }
 
 /// Runs until `shutdown` is requested or all batches are sent. A transaction under way is finished first.
 ///
 /// # Errors
-/// What no retry can mend: above all another producer with the same transactional id.
+/// What no retry can repair: above all, another producer with the same transactional id.
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
-    let starting = start(&options);
+    let vitals = Vitals::start(&options)?;
+    let starting = start(&options, &vitals);
     let mut sender = tokio::select! {
         () = shutdown.requested() => return Ok(()),
         sender = starting => sender?,
     };
-    let mut source = Source::new(options.customers, options.batches, options.seed);
-    let mut bounds = Bounds::of(options.interval);
-    while !source.is_exhausted() && !shutdown.is_requested() {
+    let source = source::random(options.customers, options.seed);
+    let mut packer = Packer::new(source, options.batches, Bounds::of(options.interval));
+    let progress = Progress::begin(options.batches, "batches");
+    while !packer.is_done() && !shutdown.is_requested() {
         let begun = Instant::now();
-        let batches = source.next(bounds).map_err(|error| Failure::at_work(error, None))?;
-        match transaction::send(&sender, &batches).await {
-            Ok(sent) => tell(&batches, &sent, options.customers, begun.elapsed()),
-            // librdkafka puts messages together, and the brokers' bound is for what was put together.
-            Err(SendError::TooLarge(why)) if batches.len() > 1 => {
-                bounds.batches = batches.len() / 2;
-                tracing::warn!("{why}; from now on at most {} per transaction", bounds.batches);
-                source.put_back(batches);
-                // The sequence numbers of what was refused are missing from those of this one.
-                sender = open(&options).await?;
-            }
-            Err(error) => return Err(failure(error, &options)),
-        }
-        if !source.is_exhausted() {
+        let batches;
+        (packer, batches) = tokio::select! {
+            () = shutdown.requested() => return Ok(()),
+            packed = pack(packer, &options) => packed?,
+        };
+        // A source that failed gets a moment even where the interval is 0.
+        let pause = if batches.is_empty() { options.interval.max(LONGEST_PAUSE) } else { options.interval };
+        sender = send(sender, batches, &mut packer, &options, begun, &vitals).await?;
+        progress.left(packer.left());
+        if !packer.is_done() {
             tokio::select! {
                 () = shutdown.requested() => {}
-                () = tokio::time::sleep(options.interval) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
     Ok(())
 }
 
-/// A line per transaction: of a single batch all that is known, of several how many there were.
-fn tell(batches: &[Batch], sent: &[Sent], customers: usize, took: Duration) {
+/// Packs the next transaction, on a thread of its own since the source may block. No batches: there are none
+/// this time.
+///
+/// # Errors
+/// The source failed, and a number of batches was asked for.
+async fn pack(mut packer: Packer, options: &Options) -> Result<(Packer, Vec<EncodedSnapshot>), Failure> {
+    let packing = tokio::task::spawn_blocking(move || {
+        let packed = packer.pack();
+        (packer, packed)
+    });
+    let packing = wait_and_report(packing, |lasted| {
+        tracing::warn!(for_s = lasted.as_secs(), "the source has not delivered a snapshot yet");
+    });
+    let (packer, packed) = packing.await.map_err(|error| Failure::at_work(error, None))?;
+    match packed {
+        Ok(batches) => Ok((packer, batches)),
+        Err(error) if options.batches.is_some() => Err(Failure::at_work(error, None)),
+        Err(error) => {
+            tracing::warn!("there is no snapshot to send: {error:#}; trying again after the interval");
+            Ok((packer, Vec::new()))
+        }
+    }
+}
+
+/// Sends batches in one transaction; those that are too large only together go back to the packer. Returns
+/// the client for the next transaction.
+async fn send(
+    sender: Sender,
+    batches: Vec<EncodedSnapshot>,
+    packer: &mut Packer,
+    options: &Options,
+    begun: Instant,
+    vitals: &Vitals,
+) -> Result<Sender, Failure> {
+    if batches.is_empty() {
+        return Ok(sender);
+    }
+    match transaction::send(&sender, &batches, vitals).await {
+        Ok(sent) => {
+            log_sent(&batches, &sent, begun.elapsed());
+            Ok(sender)
+        }
+        // librdkafka sends several messages as one record batch, and the brokers' limit applies to that.
+        Err(SendError::TooLarge(why)) if batches.len() > 1 => {
+            let most = packer.split(batches);
+            tracing::warn!("{why}; from now on at most {most} per transaction");
+            // A new client: this one has used up the sequence numbers of the messages that were refused.
+            open(options, vitals).await
+        }
+        Err(error) => Err(failure(error, options)),
+    }
+}
+
+/// Writes a line per transaction: all details of a single batch, or the number of several.
+fn log_sent(batches: &[EncodedSnapshot], sent: &[Sent], took: Duration) {
     let ms = took.as_millis() as u64;
     if let ([batch], [sent]) = (batches, sent) {
         tracing::info!(
             key = batch.key,
-            customers,
+            customers = batch.customers,
             partition = sent.partition,
-            offsets = %sent.offsets.map(|offset| offset.to_string()).join("/"),
+            offsets = %sent.offsets,
             ms,
             "sent"
         );
     } else {
-        tracing::info!(batches = batches.len(), customers = batches.len() * customers, ms, "sent");
+        let customers = batches.iter().map(|batch| batch.customers).sum::<usize>();
+        tracing::info!(batches = batches.len(), customers, ms, "sent");
     }
 }
 
-/// Makes sure of the topics, and opens the transactional id.
-async fn start(options: &Options) -> Result<Sender, Failure> {
-    let cluster = Arc::new(Cluster::new(&options.kafka).map_err(unusable)?);
-    let partitions = topics::ensure(cluster, options).await.map_err(unusable)?;
-    let sender = open(options).await?;
+/// Waits for the topics, and opens the transactional id.
+async fn start(options: &Options, vitals: &Vitals) -> Result<Sender, Failure> {
+    let cluster = Arc::new(Cluster::new(&options.kafka, Right::Write).map_err(unusable)?);
+    let partitions = topics::ensure(&cluster, options, vitals).await.map_err(unusable)?;
+    let sender = open(options, vitals).await?;
+    vitals.opened(cluster, options);
     tracing::info!(
-        topics = options.kafka.topics.join(","),
+        version = env!("CARGO_PKG_VERSION"),
+        topics = options.kafka.topic_list(),
         partitions,
         customers = options.customers,
         interval = %humantime::format_duration(options.interval),
         transactional_id = options.transactional_id,
+        env_file = options.env_file.as_ref().map(|path| tracing::field::display(path.display())),
         "ready"
     );
     Ok(sender)
 }
 
-/// A new client under the transactional id.
-async fn open(options: &Options) -> Result<Sender, Failure> {
+/// A new client with the transactional id.
+async fn open(options: &Options, vitals: &Vitals) -> Result<Sender, Failure> {
     let sender = Sender::new(&options.kafka, &options.transactional_id).map_err(unusable)?;
-    transaction::open(&sender).await.map_err(|error| failure(error, options))?;
+    transaction::open(&sender, vitals).await.map_err(|error| failure(error, options))?;
     Ok(sender)
 }
 
@@ -122,7 +192,13 @@ fn unusable(error: KafkaError) -> Failure {
         KafkaError::Property { .. } | KafkaError::Properties(_) => {
             Failure::configuration(error, PROPERTY_HINT.to_owned())
         }
-        _ => Failure::at_work(error, "check --bootstrap-servers and --kafka-property".to_owned()),
+        KafkaError::Refused { ref hint, .. } => {
+            let hint = hint.clone();
+            Failure::at_work(error, hint)
+        }
+        KafkaError::Transient(_) => {
+            Failure::at_work(error, "check --bootstrap-servers and --kafka-property".to_owned())
+        }
     }
 }
 
@@ -137,10 +213,93 @@ fn failure(error: SendError, options: &Options) -> Failure {
             "send fewer --customers, or raise `message.max.bytes` of the brokers (`max.message.bytes` of the topics)"
                 .to_owned(),
         ),
-        SendError::Fatal(KafkaError::Refused(_)) => {
-            Some("check the credentials in --kafka-property, and what they are allowed to do".to_owned())
-        }
+        SendError::Fatal(KafkaError::Refused { hint, .. }) => Some(hint.clone()),
         _ => None,
     };
     Failure::at_work(error, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::PerMetric;
+    use futures_util::FutureExt as _;
+    use std::sync::mpsc;
+
+    fn options(batches: Option<u64>) -> Options {
+        let topics = PerMetric::from_fn(|metric| metric.name().to_owned());
+        let kafka = Connection { bootstrap_servers: "127.0.0.1:1".into(), topics, properties: Vec::new() };
+        let (interval, transactional_id) = (Duration::ZERO, "test".to_owned());
+        let env_file = None;
+        Options {
+            kafka,
+            interval,
+            customers: 1,
+            batches,
+            seed: None,
+            partitions: 1,
+            transactional_id,
+            http: None,
+            env_file,
+        }
+    }
+
+    fn packer(source: source::Snapshots) -> Packer {
+        Packer::new(source, None, Bounds::of(Duration::ZERO))
+    }
+
+    /// Runs on one thread, as the program does.
+    fn block_on<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_source_that_blocks_does_not_block_the_daemon() {
+        let (open, gate) = mpsc::channel::<()>();
+        let mut values = source::random(3, None);
+        let source = std::iter::from_fn(move || gate.recv().ok().and_then(|()| values.next()));
+        block_on(async {
+            let options = options(None);
+            let mut packing = Box::pin(pack(packer(Box::new(source)), &options));
+            assert!((&mut packing).now_or_never().is_none(), "it waits for the source");
+            open.send(()).unwrap();
+            drop(open);
+            let (packer, batches) = packing.await.unwrap();
+            assert_eq!(batches.len(), 1);
+            assert!(packer.is_done(), "the source is over");
+        });
+    }
+
+    #[test]
+    fn every_error_that_ends_the_producer_has_its_exit_code_and_hint() {
+        let refused = || KafkaError::Refused { what: "sasl".into(), hint: "check it".into() };
+        let of_kafka = [
+            (KafkaError::Property { name: "x".into(), message: "no".into() }, 2, PROPERTY_HINT),
+            (KafkaError::Properties("together".into()), 2, PROPERTY_HINT),
+            (refused(), 1, "check it"),
+            (KafkaError::Transient("away".into()), 1, "--bootstrap-servers"),
+        ];
+        let of_kafka = of_kafka.map(|(error, code, hint)| (unusable(error), code, hint));
+        let of_sending = [
+            (SendError::Fenced("epoch".into()), "`test`"),
+            (SendError::TooLarge("bytes".into()), "--customers"),
+            (SendError::Fatal(refused()), "check it"),
+        ];
+        let of_sending = of_sending.map(|(error, hint)| (failure(error, &options(None)), 1, hint));
+        for (failure, code, hint) in of_kafka.into_iter().chain(of_sending) {
+            assert_eq!(failure.exit_code, code, "{failure:?}");
+            assert!(failure.hint.as_ref().is_some_and(|given| given.contains(hint)), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_fails_ends_a_producer_that_owes_batches_and_no_other() {
+        let failing = || packer(Box::new(std::iter::repeat_with(|| Err(anyhow::anyhow!("line 7")))));
+        block_on(async {
+            let (packer, batches) = pack(failing(), &options(None)).await.unwrap();
+            assert!(batches.is_empty() && !packer.is_done(), "it tries again");
+            let Err(failure) = pack(failing(), &options(Some(3))).await else { panic!("it goes on") };
+            assert_eq!((failure.exit_code, failure.error.to_string().as_str()), (1, "line 7"));
+        });
+    }
 }

@@ -1,43 +1,54 @@
 //! The reader: session after session, until it is asked to stop or cannot go on.
 //!
 //! Owns the policy for errors. A session owns everything else: connections, consumer, memory. **There are
-//! two ways to recover and no third**: a rebalance inside a session, or a new session, which knows what
-//! the database knows and nothing more.
+//! only two ways to recover**: a rebalance inside a session, and a new session, which knows only what the
+//! database knows.
 
 pub mod budget;
+pub mod check;
+pub mod command;
 pub mod key;
 pub mod pairing;
 pub mod progress;
 pub mod quintile;
-mod schema;
+pub mod retention;
 pub mod score;
 pub mod segment;
 mod session;
 mod store;
+mod verdict;
+mod vitals;
 
 /// The encoding of rows, for the benchmarks.
 pub use store::write_rows;
 
-use crate::backoff::{Backoff, Steps};
+use crate::backoff::{Backoff, LogThrottle};
 use crate::failure::Failure;
-use crate::kafka::{Connection, KafkaError, PROPERTY_HINT};
+use crate::http::ListenAddress;
+use crate::kafka::Connection;
+use crate::postgres::Address;
 use crate::shutdown::Shutdown;
+use retention::Retention;
 use score::Rules;
 use session::{Memory, Session, SessionError};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use store::StoreError;
+use verdict::{CAUSES, Verdict, cause, verdict};
+use vitals::Vitals;
 
-/// Pauses between sessions. The cap keeps recovery within seconds of an outage's end.
+/// Pauses between sessions. The cap lets a reader be at work, and `/readyz` say so, within 2 s of an outage's end.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the reader is told by its flags.
+/// The settings of a reader, from its flags.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Brokers and topics.
     pub kafka: Connection,
     /// `--database-url`
-    pub database_url: String,
+    pub database: Address,
     /// `--group-id`
     pub group_id: String,
     /// How batches are scored.
@@ -48,38 +59,68 @@ pub struct Options {
     pub buffer_bytes: usize,
     /// `--until-caught-up`
     pub until_caught_up: bool,
+    /// `--http`
+    pub http: Option<ListenAddress>,
+    /// `--retain`, and how long windows last.
+    pub retention: Retention,
+    /// The `.env` that was read, if there is one.
+    pub env_file: Option<PathBuf>,
+}
+
+/// How a reader ends without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was asked to stop, or has caught up.
+    Done,
+    /// It has caught up, and the group has dead letters between where it was at the start and the marks.
+    DeadLetters,
 }
 
 /// Runs until `shutdown` is requested or, with `until_caught_up`, everything is stored.
 ///
 /// # Errors
-/// What no retry can mend.
-pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
-    let mut memory = Memory::default();
+/// An error that no retry can mend.
+pub async fn run(options: Options, shutdown: Shutdown) -> Result<Ending, Failure> {
+    let vitals = Vitals::start(&options, &CAUSES)?;
+    let mut memory = Memory::of_process(Arc::clone(&vitals));
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-    let mut outage = Steps::default();
+    let mut outage = LogThrottle::default();
     loop {
         let mut session = match Session::open(&options, &shutdown, &mut memory).await {
             Ok(Some(session)) => session,
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(Ending::Done),
             Err(error) => {
+                start_over(&vitals, &error);
                 retry_or_end(error, &options, &mut outage)?;
-                if pause(&mut backoff, &shutdown).await { continue } else { return Ok(()) }
+                if pause(&mut backoff, &shutdown).await { continue } else { return Ok(Ending::Done) }
             }
         };
         let ended = session.work().await;
         let was_sound = session.was_sound();
+        if let Err(error) = &ended {
+            // Before the reader leaves the group, which may take a while.
+            start_over(&vitals, error);
+            vitals.session_ended(cause(error));
+        }
         session.close().await;
-        let Err(error) = ended else { return Ok(()) };
+        let error = match ended {
+            Ok(ending) => return Ok(ending),
+            Err(error) => error,
+        };
         if was_sound {
             backoff.reset();
             outage.reset();
         }
         retry_or_end(error, &options, &mut outage)?;
         if !pause(&mut backoff, &shutdown).await {
-            return Ok(());
+            return Ok(Ending::Done);
         }
     }
+}
+
+/// Shows why there is to be another session.
+fn start_over(vitals: &Vitals, error: &SessionError) {
+    vitals.start_over(sentence(error), matches!(error, SessionError::Rejoin));
 }
 
 /// Sleeps before the next session; `false` if the reader is to stop.
@@ -90,60 +131,33 @@ async fn pause(backoff: &mut Backoff, shutdown: &Shutdown) -> bool {
     }
 }
 
-/// Decides what an error means. What is retried is said once per step of an outage.
-fn retry_or_end(error: SessionError, options: &Options, outage: &mut Steps) -> Result<(), Failure> {
-    let hint = match &error {
-        SessionError::Rejoin => return Ok(()),
-        SessionError::Store(StoreError::Refused { hint, .. }) => (*hint).to_owned(),
-        SessionError::Store(StoreError::Contradiction { hint, .. }) => hint.clone(),
-        SessionError::Store(StoreError::OtherSource { .. }) => {
-            "its offsets mean nothing there: use a new --group-id, which starts at the beginning".to_owned()
-        }
-        SessionError::Store(StoreError::BadUrl) => {
-            let hint =
-                "give postgres://USER:PASSWORD@HOST:PORT/DATABASE; in a password, percent-encode @ : / ? #";
-            return Err(Failure::configuration(error, hint.to_owned()));
-        }
-        SessionError::Kafka(KafkaError::Property { .. } | KafkaError::Properties(_)) => {
-            return Err(Failure::configuration(error, PROPERTY_HINT.to_owned()));
-        }
-        SessionError::Kafka(KafkaError::Refused(_)) => {
-            "check the credentials in --kafka-property, and what they are allowed to do".to_owned()
-        }
-        SessionError::PositionGone { .. } => format!(
-            "the log was shortened before it was read, or the topic was created anew. What is gone cannot be \
-             stored; to go on with what is there, use a --group-id other than `{}`",
-            options.group_id
-        ),
-        SessionError::LogCut(_) => format!(
-            "Kafka lost what it had, and uses the offsets again (an unclean leader election, a broker restored from \
-             an old copy). What is stored stays; for what the log has now, use a --group-id other than `{}`",
-            options.group_id
-        ),
-        SessionError::TopicReplaced { .. } => format!(
-            "the offsets stored under the group `{}` mean nothing in the new log. Use another --group-id, which \
-             starts at its beginning",
-            options.group_id
-        ),
-        SessionError::RefusedBatch { .. } => {
-            "see the cause; once it is mended (disk, encoding, constraint, trigger), start the reader again: \
-             nothing is lost"
-                .to_owned()
-        }
-        SessionError::Store(_) | SessionError::Kafka(KafkaError::Transient(_)) | SessionError::Broken(_) => {
+/// Carries out the verdict on an error. During an outage, `outage` decides which errors are logged.
+fn retry_or_end(error: SessionError, options: &Options, outage: &mut LogThrottle) -> Result<(), Failure> {
+    match verdict(&error, &options.group_id) {
+        Verdict::Rejoin => Ok(()),
+        Verdict::Retry => {
             if let Some(away) = outage.due() {
-                tell(error, away);
+                log_outage(&error, away);
             }
-            return Ok(());
+            Ok(())
         }
-    };
-    Err(Failure::at_work(error, hint))
+        Verdict::End { hint, exit_code } => Err(Failure { error: error.into(), hint: Some(hint), exit_code }),
+    }
 }
 
-/// Says why a session ended and what comes next, on one line, whatever libpq made of it.
-fn tell(error: SessionError, away: Duration) {
+/// Logs why a session ended and what comes next.
+fn log_outage(error: &SessionError, away: Duration) {
     let waits = matches!(error, SessionError::Store(StoreError::Unready(_)));
-    let error = format!("{:#}", anyhow::Error::new(error));
-    let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
-    tracing::warn!(for_s = away.as_secs(), "{error}{}", if waits { "" } else { "; starting over" });
+    let next = if waits { "" } else { "; starting over" };
+    tracing::warn!(for_s = away.as_secs(), "{}{next}", sentence(error));
+}
+
+/// An error with its causes. A message of several lines, as libpq has, becomes one line.
+fn sentence(error: &SessionError) -> String {
+    let (mut text, mut cause) = (error.to_string(), std::error::Error::source(error));
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

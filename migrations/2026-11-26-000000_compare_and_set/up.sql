@@ -1,6 +1,6 @@
--- A commit moves progress only from exactly the epoch, the owner and the count of commits that its session knows.
--- Epochs repeat on a server that went back in time (a restore, a failover to a standby that lagged); a random owner
--- does not, and the count tells two states under one owner apart.
+-- A commit moves progress only from exactly the epoch, the owner and the count of commits that its session
+-- knows. Epochs repeat on a server that went back in time (a restore, a failover to a standby that lagged). A
+-- random owner does not repeat, and the count tells two states under one owner apart.
 ALTER TABLE progress
     ADD COLUMN owner      uuid,
     ADD COLUMN commits    bigint NOT NULL DEFAULT 0,

@@ -3,18 +3,18 @@ use clap::CommandFactory;
 use std::collections::BTreeSet;
 
 fn reader(flags: &[&str]) -> Result<reader::Options, Failure> {
-    ReaderFlags::try_parse_from([&["reader"], flags].concat()).unwrap().options()
+    Reader::try_parse_from([&["reader"], flags].concat()).unwrap().flags.options(&EnvFile::default())
 }
 
 #[test]
 fn the_flags_are_well_formed() {
-    ProducerFlags::command().debug_assert();
-    ReaderFlags::command().debug_assert();
+    Producer::command().debug_assert();
+    Reader::command().debug_assert();
 }
 
 #[test]
 fn every_variable_of_the_programs_stands_in_the_example_and_no_other() {
-    let commands = [ProducerFlags::command(), ReaderFlags::command()];
+    let commands = [Producer::command(), Reader::command()];
     let of_flags: BTreeSet<String> = commands
         .iter()
         .flat_map(|command| command.get_arguments())
@@ -34,7 +34,7 @@ fn every_variable_of_the_programs_stands_in_the_example_and_no_other() {
 #[test]
 fn the_defaults_of_the_example_are_those_of_the_flags() {
     let example = include_str!("../../.env.example");
-    for command in [ProducerFlags::command(), ReaderFlags::command()] {
+    for command in [Producer::command(), Reader::command()] {
         for arg in command.get_arguments() {
             let (Some(name), [default]) = (arg.get_env(), arg.get_default_values()) else { continue };
             let line = format!("{}={}", name.display(), default.display());
@@ -61,9 +61,9 @@ fn what_is_wrong_with_a_flag_is_a_configuration_error() {
         (&["--kafka-property", "topic.auto.offset.reset=earliest"], "sets `auto.offset.reset`"),
         (&["--kafka-property", "no.such.property=1"], "`no.such.property`"),
         (&["--kafka-property", "fetch.wait.max.ms=soon"], "`fetch.wait.max.ms`"),
-        // Each may be so, but not both.
+        // librdkafka accepts it alone, but not beside the session timeout.
         (&["--kafka-property", "max.poll.interval.ms=5000"], "session.timeout.ms"),
-        (&["--kafka-property", "nonsense"], "not NAME=VALUE"),
+        (&["--kafka-property", "nonsense"], "--kafka-property is wrong: property 1 is not NAME=VALUE"),
         (&["--recency-topic", "a", "--monetary-topic", "a"], "same name"),
         (&["--segment-map", "/no/such/file"], "not usable"),
     ];
@@ -75,8 +75,14 @@ fn what_is_wrong_with_a_flag_is_a_configuration_error() {
 }
 
 #[test]
+fn a_poll_interval_below_librdkafkas_session_timeout_fits_every_client() {
+    let flags = ["--database-url", "postgres:///x", "--kafka-property", "max.poll.interval.ms=20000"];
+    assert!(reader(&flags).is_ok());
+}
+
+#[test]
 fn a_password_that_would_be_taken_for_a_host_is_refused_and_not_shown() {
-    for url in ["postgres://u:se/cret@h/d", "postgres://u:se?cret@h:5432/d", "postgres://u:se#cret@h/d"] {
+    for url in ["postgres://u:se/cret@h/d", "postgres://u:se@cret@h:5432/d", "postgres://u:s@e/cret@h/d"] {
         let failure = reader(&["--database-url", url]).unwrap_err();
         assert_eq!(failure.exit_code, 2);
         assert!(!format!("{:#}", failure.error).contains("cret"), "{:#}", failure.error);
@@ -89,11 +95,84 @@ fn a_password_that_would_be_taken_for_a_host_is_refused_and_not_shown() {
 }
 
 #[test]
+fn a_blank_address_is_refused_and_not_taken_for_this_host() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for text in ["", " ", "\n", "\u{feff}\r\n"] {
+        std::fs::write(file.path(), text).unwrap();
+        let flags = ["--database-url-file", file.path().to_str().unwrap()];
+        for failure in [reader(&flags).unwrap_err(), reader(&["--database-url", text]).unwrap_err()] {
+            assert_eq!(failure.exit_code, 2, "{text:?}");
+            let said = failure.error.to_string();
+            // A byte order mark belongs to files only.
+            assert!(said.contains("is blank") || text.starts_with('\u{feff}'), "{said}");
+        }
+        assert!(reader(&flags).unwrap_err().error.to_string().contains("--database-url-file is blank"));
+    }
+    assert!(reader(&["--database-url", "postgres://"]).is_ok());
+}
+
+#[test]
+fn an_address_in_the_place_of_a_file_name_is_not_shown() {
+    for address in ["postgres://rfm:hunter2@h/d", "host=h password=hunter2"] {
+        let failure = reader(&["--database-url-file", address]).unwrap_err();
+        let said = format!("{:#} {}", failure.error, failure.hint.unwrap());
+        assert!(said.contains("takes the name of a file") && !said.contains("hunter2"), "{said}");
+        assert_eq!(failure.exit_code, 2);
+    }
+    let failure = reader(&["--database-url-file", "/no/such/file"]).unwrap_err();
+    let said = format!("{:#}", failure.error);
+    assert!(said.starts_with("cannot read --database-url-file `/no/such/file`: "), "{said}");
+}
+
+#[test]
 fn a_property_given_as_a_flag_keeps_its_commas() {
-    let flags =
-        ["--database-url", "x", "--kafka-property", "debug=cgrp,fetch", "--kafka-property", "client.rack=b"];
+    let flags = [
+        "--database-url",
+        "dbname=x",
+        "--kafka-property",
+        "debug=cgrp,fetch",
+        "--kafka-property",
+        "client.rack=b",
+    ];
     let properties = reader(&flags).unwrap().kafka.properties;
     assert_eq!(properties, [("debug".into(), "cgrp,fetch".into()), ("client.rack".into(), "b".into())]);
+}
+
+fn property(flags: &[&str]) -> Result<(String, String), Failure> {
+    let Reader { flags, .. } = Reader::try_parse_from([&["reader"], flags].concat()).unwrap();
+    let mut properties = flags.kafka.connection()?.properties;
+    assert_eq!(properties.len(), 1, "{properties:?}");
+    Ok(properties.remove(0))
+}
+
+#[test]
+fn a_property_given_as_a_flag_keeps_its_commas_and_quotes() {
+    let cases = [
+        (r#"a,"b""#, r#"a,"b""#),
+        (r#"a"b,c"#, r#"a"b,c"#),
+        (r#"a""b"#, r#"a""b"#),
+        (r#"Module required user="me" password="a,""b";"#, r#"Module required user="me" password="a,""b";"#),
+        (" a,b ", "a,b"),
+        // A value that starts with a quote is a quoted one.
+        (r#""a,b""#, "a,b"),
+        (r#"" a ""#, " a "),
+        (r#""""a"",""b""""#, r#""a","b""#),
+    ];
+    for (given, expected) in cases {
+        let found = property(&["--kafka-property", &format!("client.rack={given}")]).unwrap();
+        assert_eq!(found, ("client.rack".to_owned(), expected.to_owned()), "{given}");
+    }
+}
+
+#[test]
+fn a_quoted_property_is_read_alike_from_the_flag_and_the_variable() {
+    for value in ["", " ", "a", " a ", ",", "\"", "\"\"", "\",\"", ",\"", "a=\"b,c\"", "\"a\",b", "é=\n,"] {
+        let quoted = format!("client.rack=\"{}\"", value.replace('"', "\"\""));
+        for name in ["--kafka-property", "--kafka-properties"] {
+            let found = property(&[name, &quoted]).unwrap();
+            assert_eq!(found, ("client.rack".to_owned(), value.to_owned()), "{name} {quoted}");
+        }
+    }
 }
 
 #[test]

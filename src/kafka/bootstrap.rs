@@ -1,10 +1,10 @@
-//! Back to the bootstrap servers, for a client that has forgotten every broker it knew.
+//! Back to the bootstrap servers, for a client that knows no broker any more.
 //!
-//! librdkafka forgets brokers that the newest metadata does not name. Where the only broker of a cluster was
-//! fenced for a moment, that is the last one; the answer that names none also stops the timer that would
-//! have asked the bootstrap servers again, and **the client stays deaf for ever** (librdkafka issue 5301). So
-//! the statistics tell when nobody is connected and nobody is being tried, and the bootstrap servers are
-//! added anew, as at the start.
+//! librdkafka forgets brokers that the newest metadata does not name. If the only broker of a cluster is
+//! fenced for a moment, that broker is the last one. The metadata that names none also stops the timer that
+//! would ask the bootstrap servers again, so **the client never reconnects** (librdkafka issue 5301). The
+//! statistics show that no broker is connected and none is being tried; then the bootstrap servers are added
+//! again, as at the start.
 
 #![expect(unsafe_code, reason = "rdkafka has no safe call for it")]
 
@@ -15,55 +15,59 @@ use std::ffi::CString;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
+/// States of a broker that is not connected. librdkafka tries one that it still wants.
+pub(super) const RESTING: [&str; 2] = ["INIT", "DOWN"];
+
 /// In microseconds. A broker that is away is tried again within 1.5 s (`reconnect.backoff.max.ms` and its
 /// jitter), so one that rests for longer is not being tried.
-const RESTS: i64 = 1_600_000;
+const LONGEST_REST: i64 = 1_600_000;
 
 /// Raised when a client has no broker left.
 #[derive(Default)]
-pub(super) struct Deafness(Notify);
+pub(super) struct BrokersLost(Notify);
 
-impl Deafness {
-    /// Looks at what librdkafka says of its brokers.
-    pub(super) fn look_at(&self, statistics: &Statistics) {
+impl BrokersLost {
+    /// Looks at the brokers in a client's statistics.
+    pub(super) fn check(&self, statistics: &Statistics) {
         if statistics.brokers.values().all(is_out_of_use) {
             self.0.notify_one();
         }
     }
 
     /// Waits until the client has no broker left.
-    pub(super) async fn begins(&self) {
+    pub(super) async fn raised(&self) {
         self.0.notified().await;
     }
 }
 
 /// Whether a broker is neither connected nor being tried. Handles that stand for a role, not for an address,
-/// say nothing.
-fn is_out_of_use(broker: &Broker) -> bool {
+/// do not count.
+pub(super) fn is_out_of_use(broker: &Broker) -> bool {
     let is_address = ["learned", "configured"].contains(&broker.source.as_str());
-    let rests = ["INIT", "DOWN"].contains(&broker.state.as_str()) && broker.stateage > RESTS;
+    let rests = RESTING.contains(&broker.state.as_str()) && broker.stateage > LONGEST_REST;
     !is_address || rests
 }
 
-/// Keeps a producer, which nobody polls, from staying deaf.
-pub(super) async fn keep_hearing<C: ClientContext + 'static>(
+/// Reconnects a producer for as long as it lives. A consumer does so in its own loop; nobody polls a
+/// producer.
+pub(super) async fn rebootstrap_whenever_lost<C: ClientContext + 'static>(
     producer: FutureProducer<C>,
-    deafness: Arc<Deafness>,
+    lost: Arc<BrokersLost>,
     servers: String,
 ) {
     loop {
-        deafness.begins().await;
-        ask_again(producer.client(), &servers);
+        lost.raised().await;
+        rebootstrap(producer.client(), &servers);
     }
 }
 
-/// Has the client try the bootstrap servers again.
-pub(super) fn ask_again<C: ClientContext>(client: &Client<C>, servers: &str) {
-    // Its own configuration came from the same text, so there is no zero byte in it.
+/// Makes the client try the bootstrap servers again.
+pub(super) fn rebootstrap<C: ClientContext>(client: &Client<C>, servers: &str) {
+    // The client's own configuration came from the same text, so there is no zero byte in it.
     let Ok(list) = CString::new(servers) else { return };
     // SAFETY: the handle lives as long as `client`; the call copies the list and may be made on any thread.
     let added = unsafe { rdkafka::bindings::rd_kafka_brokers_add(client.native_ptr(), list.as_ptr()) };
-    tracing::debug!(added, "no broker is known any more: asking the bootstrap servers again");
+    tracing::debug!(added, "no broker is known any more: trying the bootstrap servers again");
 }
 
 #[cfg(test)]
@@ -75,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_deaf_when_it_neither_has_nor_tries_a_broker() {
+    fn a_broker_is_out_of_use_when_it_is_neither_connected_nor_tried() {
         let cases = [
             (broker("learned", "UP", 60_000_000), false),
             (broker("learned", "TRY_CONNECT", 200_000), false),

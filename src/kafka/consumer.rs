@@ -1,73 +1,72 @@
 //! The consumer of one session: messages and rebalances as one stream of events.
 //!
-//! The one idea: librdkafka waits until it is told to `assign` or `unassign`, however long that takes.
-//! So a rebalance only becomes an [`Event`] here, and the session answers it in its own time, with the
-//! offsets of the database in the first `assign`. **`auto.offset.reset` is `error`: no position is ever
-//! chosen by Kafka.**
+//! In a rebalance, librdkafka waits for `assign` or `unassign`, however long that takes. So a rebalance
+//! becomes an [`Event`] here. The session answers it in its own time, with the offsets of the database in the
+//! first `assign`. **`auto.offset.reset` is `error`: Kafka never chooses a position.**
 
+mod context;
+mod log_ends;
+mod reach;
 mod settings;
 
-use super::bootstrap::{self, Deafness};
-use super::{Connection, KafkaError, LogPosition, leader_epoch};
-use crate::message::{Message, Metric};
+pub use log_ends::LogEnd;
+
+use super::bootstrap::{self, BrokersLost};
+use super::trouble::Trouble;
+use super::{Connection, KafkaError, Right, leader_epoch};
+use crate::coordinates::{NextOffset, TopicPartition};
+use crate::message::Message;
+use context::{Context, lock};
 use futures_util::FutureExt;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, StreamConsumer};
+use log_ends::LogEnds;
+use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message as _};
-use rdkafka::statistics::Statistics;
-use rdkafka::types::{RDKafkaRespErr, RDKafkaType};
+use rdkafka::types::RDKafkaType;
 use rdkafka::{Offset, TopicPartitionList};
+use reach::{Reach, Unreached};
 use settings::{DEFAULTS, FIXED};
-use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// How long leaving the group may take: with the brokers away it would take for ever.
+/// How long leaving the group may take. Without a broker it would never end.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// What the group or the brokers have to say.
+/// What a consumer receives from the group and the brokers.
 #[derive(Debug)]
 pub enum Event {
-    /// A message of a partition that is assigned.
+    /// A message of an assigned partition.
     Message(Message),
-    /// The group gives us these; nothing is read until [`Consumer::assign`].
-    Assigned(Vec<(Metric, i32)>),
-    /// The group takes everything back; it waits for [`Consumer::unassign`].
+    /// The group assigns these partitions; nothing is read until [`Consumer::assign`].
+    Assigned(Vec<TopicPartition>),
+    /// The group revokes all partitions; it waits for [`Consumer::unassign`].
     Revoked,
-    /// A position is not in the log.
+    /// The log does not have a position.
     PositionLost,
-    /// The client is of no more use.
+    /// The client cannot be used any more.
     Fatal(String),
-    /// An error; librdkafka goes on by itself unless it is a refusal.
+    /// A right on a topic is missing; librdkafka does not say on which one.
+    Denied,
+    /// An error. librdkafka goes on by itself, unless it is a refusal.
     Error(KafkaError),
 }
 
 /// A member of the consumer group.
 pub struct Consumer {
+    /// Messages and errors.
     stream: StreamConsumer<Context>,
+    /// Rebalances that are not answered yet.
     rebalances: UnboundedReceiver<Event>,
+    /// Brokers and topics.
     connection: Connection,
-}
-
-/// What librdkafka calls back into, from within [`Consumer::next`].
-struct Context {
-    connection: Connection,
-    rebalances: UnboundedSender<Event>,
-    /// From here on nobody answers rebalances, so the context does.
-    closing: AtomicBool,
-    /// librdkafka's sentence about its last error.
-    last_reason: Mutex<String>,
-    deafness: Deafness,
-    /// The high watermarks at the last statistics.
-    high_watermarks: Mutex<HashMap<(Metric, i32), i64>>,
+    /// The group, for error texts.
+    group_id: String,
 }
 
 impl Consumer {
-    /// Checks the properties, and asks no broker.
+    /// Checks the properties without a connection.
     ///
     /// # Errors
     /// [`KafkaError::Property`] and [`KafkaError::Properties`].
@@ -75,45 +74,51 @@ impl Consumer {
         connection.check(RDKafkaType::RD_KAFKA_CONSUMER, &DEFAULTS, &FIXED)
     }
 
-    /// Joins the group. Nothing is read before the first [`Event::Assigned`] is answered.
+    /// Joins the group. Nothing is read before the answer to the first [`Event::Assigned`].
     ///
     /// # Errors
     /// [`KafkaError::Property`].
     pub fn subscribe(connection: &Connection, group_id: &str) -> Result<Self, KafkaError> {
         let (sender, rebalances) = unbounded_channel();
+        let mut config = connection.client_config(&DEFAULTS, &FIXED);
+        config.set("group.id", group_id);
+        let fetch_wait = config.get("fetch.wait.max.ms").and_then(|ms| ms.parse().ok()).unwrap_or_default();
         let context = Context {
             connection: connection.clone(),
             rebalances: sender,
             closing: AtomicBool::new(false),
             last_reason: Mutex::default(),
-            deafness: Deafness::default(),
-            high_watermarks: Mutex::default(),
+            trouble: Trouble::default(),
+            brokers_lost: BrokersLost::default(),
+            log_ends: LogEnds::default(),
+            reach: Reach::new(Duration::from_millis(fetch_wait)),
         };
-        let mut config = connection.client_config(&DEFAULTS, &FIXED);
-        config.set("group.id", group_id);
         let stream: StreamConsumer<Context> = config.create_with_context(context)?;
-        stream.subscribe(&connection.topics.each_ref().map(String::as_str))?;
-        Ok(Self { stream, rebalances, connection: connection.clone() })
+        stream.subscribe(&connection.topics.as_ref().map(String::as_str).into_array())?;
+        Ok(Self { stream, rebalances, connection: connection.clone(), group_id: group_id.to_owned() })
     }
 
-    /// Waits for the next event. Nothing is lost if the future is dropped.
+    /// Waits for the next event. No event is lost if the future is dropped.
     pub async fn next(&mut self) -> Event {
         loop {
             tokio::select! {
                 biased;
                 Some(event) = self.rebalances.recv() => return event,
                 received = self.stream.recv() => return match received {
-                    Ok(message) => self.message(&message),
+                    Ok(message) => {
+                        self.stream.context().trouble.clear();
+                        self.message(&message)
+                    }
                     Err(error) => self.error(&error),
                 },
-                () = self.stream.context().deafness.begins() => {
-                    bootstrap::ask_again(self.stream.client(), &self.connection.bootstrap_servers);
+                () = self.stream.context().brokers_lost.raised() => {
+                    bootstrap::rebootstrap(self.stream.client(), &self.connection.bootstrap_servers);
                 }
             }
         }
     }
 
-    /// The next event, if there is one already.
+    /// The next event, if it is already there.
     pub fn next_ready(&mut self) -> Option<Event> {
         self.next().now_or_never()
     }
@@ -121,7 +126,7 @@ impl Consumer {
     fn message(&self, message: &BorrowedMessage<'_>) -> Event {
         let Some(metric) = self.connection.metric(message.topic()) else {
             return Event::Fatal(format!(
-                "a message of the topic `{}`, which nobody asked for",
+                "a message of the topic `{}`, which is not subscribed",
                 message.topic()
             ));
         };
@@ -136,25 +141,50 @@ impl Consumer {
     }
 
     fn error(&self, error: &RdKafkaError) -> Event {
-        let mut reason = std::mem::take(&mut *lock(&self.stream.context().last_reason));
-        if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
-            // librdkafka's own sentence counts handles, some of which are no brokers.
-            reason = "no broker can be reached".to_owned();
-        }
-        match error {
-            RdKafkaError::MessageConsumption(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
+        let context = self.stream.context();
+        let reason = std::mem::take(&mut *lock(&context.last_reason));
+        match (error, error.rdkafka_error_code()) {
+            (RdKafkaError::MessageConsumption(Code::AutoOffsetReset | Code::OffsetOutOfRange), _) => {
                 Event::PositionLost
             }
-            RdKafkaError::MessageConsumptionFatal(_) => Event::Fatal(reason),
+            (_, Some(Code::FencedInstanceId)) => Event::Error(self.replaced()),
+            (RdKafkaError::MessageConsumptionFatal(_), _) => Event::Fatal(reason),
+            (_, Some(Code::GroupAuthorizationFailed)) => {
+                Event::Error(KafkaError::denied(Right::Read, &format!("the group `{}`", self.group_id)))
+            }
+            (_, Some(Code::TopicAuthorizationFailed)) => Event::Denied,
+            (_, Some(Code::InconsistentGroupProtocol)) => Event::Error(KafkaError::Transient(format!(
+                "the group `{}` has a member that does not share out partitions by `range`; every member has to be a \
+                 reader ({reason})",
+                self.group_id
+            ))),
+            (_, Some(Code::AllBrokersDown)) => {
+                // librdkafka's own sentence counts handles, and some of them are not brokers.
+                let what = context.trouble.with_last("no broker can be reached".to_owned());
+                Event::Error(KafkaError::Transient(what))
+            }
             _ => Event::Error(KafkaError::new(error, Some(&reason))),
         }
     }
 
-    /// Starts reading at these offsets (the next one to read), and at nothing else.
+    /// Another member came with the same `group.instance.id`. The brokers let the newer one in.
+    fn replaced(&self) -> KafkaError {
+        let mut ids = self.connection.properties.iter().filter(|(name, _)| name == "group.instance.id");
+        let id = ids.next_back().map_or("", |(_, value)| value.as_str());
+        KafkaError::Refused {
+            what: format!(
+                "another member of the group `{}` has joined with the group.instance.id `{id}` of this reader",
+                self.group_id
+            ),
+            hint: "give every reader a group.instance.id of its own (--kafka-property), or none".to_owned(),
+        }
+    }
+
+    /// Starts to read these partitions, and no others, at their next offsets.
     ///
     /// # Errors
     /// Those of librdkafka.
-    pub fn assign(&self, positions: &[LogPosition]) -> Result<(), KafkaError> {
+    pub fn assign(&self, positions: &[NextOffset]) -> Result<(), KafkaError> {
         Ok(self.stream.assign(&self.connection.list(positions)?)?)
     }
 
@@ -166,45 +196,55 @@ impl Consumer {
         Ok(self.stream.unassign()?)
     }
 
-    /// Stops reading of these for a while; what was fetched of them is fetched again later.
+    /// Pauses these partitions. What was fetched of them is dropped, and fetched again later.
     ///
     /// # Errors
     /// Those of librdkafka.
-    pub fn pause(&self, partitions: &[(Metric, i32)]) -> Result<(), KafkaError> {
+    pub fn pause(&self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         Ok(self.stream.pause(&self.names(partitions))?)
     }
 
-    /// Goes on reading of these.
+    /// Resumes these partitions.
     ///
     /// # Errors
     /// Those of librdkafka.
-    pub fn resume(&self, partitions: &[(Metric, i32)]) -> Result<(), KafkaError> {
+    pub fn resume(&self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         Ok(self.stream.resume(&self.names(partitions))?)
     }
 
-    /// The next offset to read of everything assigned. It is past what is no message: transaction
-    /// markers and aborted records; its leader epoch is that of the last record below it.
+    /// The next offset to read of each assigned partition. It lies past transaction markers and aborted
+    /// records. Its leader epoch is that of the last record below it.
     ///
     /// # Errors
     /// Those of librdkafka.
-    pub fn positions(&self) -> Result<Vec<LogPosition>, KafkaError> {
+    pub fn positions(&self) -> Result<Vec<NextOffset>, KafkaError> {
         let positions = self.stream.position()?;
         let epochs = leader_epoch::of(&positions);
         let known = positions.elements().into_iter().zip(epochs).filter_map(|(element, leader_epoch)| {
             let Offset::Offset(offset) = element.offset() else { return None };
             let metric = self.connection.metric(element.topic())?;
-            Some(LogPosition { metric, partition: element.partition(), offset, leader_epoch })
+            Some(NextOffset { metric, partition: element.partition(), offset, leader_epoch })
         });
         Ok(known.collect())
     }
 
-    /// The high watermark as of about a second ago; `None` until the broker was heard.
-    pub fn high_watermark(&self, metric: Metric, partition: i32) -> Option<i64> {
-        lock(&self.stream.context().high_watermarks).get(&(metric, partition)).copied()
+    /// The end of a log as of about a second ago; `None` until the broker has answered.
+    pub fn log_end(&self, at: TopicPartition) -> Option<LogEnd> {
+        self.stream.context().log_ends.of(at)
     }
 
-    /// Tells the group how far we are, for lag tools only; nobody waits for it or reads it back.
-    pub fn advise(&self, positions: &[LogPosition]) {
+    /// A sentence about the brokers that are not reached, as of about a second ago; `None` if all are from which
+    /// it reads, and at least one.
+    pub fn unreached(&self) -> Option<String> {
+        let context = self.stream.context();
+        Some(match context.reach.unreached()? {
+            Unreached::NoConnection(what) => context.trouble.with_last(what),
+            Unreached::NoAnswer(what) => what,
+        })
+    }
+
+    /// Commits offsets to the group, for lag tools only. Nobody waits for that, and nobody reads them back.
+    pub fn advise(&self, positions: &[NextOffset]) {
         let advised =
             self.connection.list(positions).map(|list| self.stream.commit(&list, CommitMode::Async));
         if let Ok(Err(error)) = advised {
@@ -212,26 +252,27 @@ impl Consumer {
         }
     }
 
-    /// Leaves the group, or gives up after 1.5 s: then the group notices by the session timeout.
+    /// Leaves the group, or gives up after 1.5 s. Then the group notices after the session timeout.
     pub async fn close(self) {
-        // On a thread of its own: with the brokers away, dropping may never end.
+        // On a thread of its own: without a broker, dropping may never end.
         let closing = tokio::task::spawn_blocking(move || drop(self));
         if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
-            tracing::debug!("left the group without saying so");
+            tracing::debug!("could not leave the group in time");
         }
     }
 
-    fn names(&self, partitions: &[(Metric, i32)]) -> TopicPartitionList {
+    fn names(&self, partitions: &[TopicPartition]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for &(metric, partition) in partitions {
+        for &TopicPartition { metric, partition } in partitions {
             list.add_partition(self.connection.topic(metric), partition);
         }
         list
     }
 }
 
-/// **Without this, dropping would never end**: librdkafka waits for an answer to its last revocation (or to
-/// one that was never answered, when a session ended in the middle of it), and nobody is left to give it.
+/// **Without this, dropping would never end**: librdkafka waits for the answer to a revocation. That may be
+/// the last one, or an earlier one that the session left unanswered when it ended. Nobody else would give the
+/// answer.
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.stream.context().closing.store(true, Ordering::Release);
@@ -239,49 +280,4 @@ impl Drop for Consumer {
             tracing::debug!(%error, "cannot unassign");
         }
     }
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
-    }
-
-    fn error(&self, _: RdKafkaError, reason: &str) {
-        reason.clone_into(&mut lock(&self.last_reason));
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        self.deafness.look_at(&statistics);
-        let mut high_watermarks = lock(&self.high_watermarks);
-        for (name, topic) in &statistics.topics {
-            let Some(metric) = self.connection.metric(name) else { continue };
-            for partition in topic.partitions.values().filter(|partition| partition.hi_offset >= 0) {
-                high_watermarks.insert((metric, partition.partition), partition.hi_offset);
-            }
-        }
-    }
-}
-
-impl ConsumerContext for Context {
-    /// Does not assign: see the module's idea. (rdkafka's own version assigns without offsets.)
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let event = match kind {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                let elements = list.elements();
-                let names =
-                    elements.iter().filter_map(|e| Some((self.connection.metric(e.topic())?, e.partition())));
-                Event::Assigned(names.collect())
-            }
-            _ => Event::Revoked,
-        };
-        let unanswered = self.closing.load(Ordering::Acquire) || self.rebalances.send(event).is_err();
-        if unanswered && let Err(error) = consumer.unassign() {
-            tracing::debug!(%error, "cannot unassign");
-        }
-    }
-}
-
-/// The content of a mutex that is only ever held for an assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

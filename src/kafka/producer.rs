@@ -1,107 +1,64 @@
-//! The transactional producer: the batches of a transaction arrive whole, or none of them at all.
+//! The transactional producer: all batches of a transaction arrive, or none.
 
+mod context;
+mod id_right;
+mod limits;
+mod outcome;
 mod settings;
 
-use super::bootstrap::{self, Deafness};
-use super::{Connection, KafkaError};
+pub use id_right::UNACCEPTABLE_MS;
+pub use limits::Limits;
+pub use outcome::{SendError, Sent};
+
+use super::bootstrap::{self};
+use super::trouble::Trouble;
+use super::{Cluster, Connection, KafkaError, Right};
 use crate::failpoint;
-use crate::message::Metric;
+use crate::message::EncodedSnapshot;
+use crate::metric::Metric;
+use context::SenderContext;
 use futures_util::future::try_join_all;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaError, RDKafkaErrorCode as Code};
+use outcome::{classify_call, is_purge, whole};
+use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::future_producer::Delivery;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
-use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaType;
 use settings::{DEFAULTS, FIXED};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
-/// One try of a transactional call; librdkafka goes on with the same call when it is made again.
+/// How long one try of a transactional call takes. librdkafka goes on with the same call at the next try.
 const TRY: Duration = Duration::from_secs(5);
 
-/// librdkafka's queue is full: when to look again.
+/// The pause while librdkafka's queue is full.
 const QUEUE_PAUSE: Duration = Duration::from_millis(1);
 
-/// From the first message that was purged to the one because of which it was.
+/// The time from the first purged message to the message that caused the purge.
 const CAUSE_COMES_WITHIN: Duration = Duration::from_secs(1);
-
-/// A batch that is to be sent.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// The key of its three messages.
-    pub key: String,
-    /// Their bodies.
-    pub bodies: [Vec<u8>; 3],
-}
-
-/// Where the three messages of a batch are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// The partition number, the same in the three topics.
-    pub partition: i32,
-    /// The offsets.
-    pub offsets: [i64; 3],
-}
-
-/// Why a batch was not sent.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// Another producer uses the same transactional id; brokers say the same of a transaction that was open for
-    /// longer than `transaction.timeout.ms`.
-    #[error("another producer with the transactional id `{0}` took over, or a transaction timed out")]
-    Fenced(String),
-    /// The brokers will not ever take the message.
-    #[error("{0}")]
-    TooLarge(String),
-    /// The transaction was aborted: the same batch can be sent again.
-    #[error("the transaction was aborted: {0}")]
-    Aborted(String),
-    /// Nothing was done, or it is still under way: the same call can be made again.
-    #[error("{0}")]
-    NotYet(String),
-    /// The client is of no more use.
-    #[error(transparent)]
-    Fatal(KafkaError),
-}
 
 /// A producer under one transactional id.
 #[derive(Clone)]
 pub struct Sender {
-    producer: FutureProducer<Quiet>,
+    /// The client; clones share it.
+    producer: FutureProducer<SenderContext>,
+    /// Brokers and topics.
     connection: Connection,
+    /// The id, for error texts.
     transactional_id: String,
-    /// Ends with the last clone, and lets go of the client.
-    _hearing: Arc<AbortOnDropHandle<()>>,
-}
-
-/// Errors come back from the calls.
-#[derive(Default)]
-struct Quiet {
-    deafness: Arc<Deafness>,
-}
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
-    }
-    fn error(&self, error: RdKafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, "{reason}");
-    }
-    fn stats(&self, statistics: Statistics) {
-        self.deafness.look_at(&statistics);
-    }
+    /// Why the client does not reach a broker.
+    trouble: Arc<Trouble>,
+    /// A task that ends with the last clone, and then drops its client.
+    _reconnecting: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Sender {
-    /// Checks the properties, and asks no broker.
+    /// Checks the properties without a connection.
     ///
     /// # Errors
     /// [`KafkaError::Property`] and [`KafkaError::Properties`].
     pub fn check(connection: &Connection, transactional_id: &str) -> Result<(), KafkaError> {
-        // With an id, for timeouts are judged by that of a transaction.
+        // With an id: librdkafka compares other timeouts with that of a transaction.
         let fixed = [&FIXED[..], &[("transactional.id", transactional_id)]].concat();
         connection.check(RDKafkaType::RD_KAFKA_PRODUCER, &DEFAULTS, &fixed)
     }
@@ -113,16 +70,18 @@ impl Sender {
     pub fn new(connection: &Connection, transactional_id: &str) -> Result<Self, KafkaError> {
         let mut config = connection.client_config(&DEFAULTS, &FIXED);
         config.set("transactional.id", transactional_id);
-        let context = Quiet::default();
-        let deafness = Arc::clone(&context.deafness);
-        let producer: FutureProducer<Quiet> = config.create_with_context(context)?;
+        let context = SenderContext::default();
+        let (lost, trouble) = (Arc::clone(&context.brokers_lost), Arc::clone(&context.trouble));
+        let producer: FutureProducer<SenderContext> = config.create_with_context(context)?;
         let servers = connection.bootstrap_servers.clone();
-        let hearing = tokio::spawn(bootstrap::keep_hearing(producer.clone(), deafness, servers));
+        let reconnecting =
+            tokio::spawn(bootstrap::rebootstrap_whenever_lost(producer.clone(), lost, servers));
         Ok(Self {
             producer,
             connection: connection.clone(),
             transactional_id: transactional_id.to_owned(),
-            _hearing: Arc::new(AbortOnDropHandle::new(hearing)),
+            trouble,
+            _reconnecting: Arc::new(AbortOnDropHandle::new(reconnecting)),
         })
     }
 
@@ -134,24 +93,50 @@ impl Sender {
         self.call(|producer| producer.init_transactions(TRY)).await
     }
 
-    /// Sends batches in a transaction of their own, all at once, and leaves it open. Returns where each of them
-    /// is, in the same order.
-    ///
-    /// # Errors
-    /// [`SendError::NotYet`] does not occur; after any other the transaction is to be aborted.
-    pub async fn send(&self, batches: &[Batch]) -> Result<Vec<Sent>, SendError> {
-        self.call(FutureProducer::begin_transaction).await?;
-        let mut deliveries = Vec::with_capacity(3 * batches.len());
-        let handed_over = self.hand_over(batches, &mut deliveries).await;
-        // What became of a message says more than that the next one could not be handed over any more.
-        let sent = self.delivered(deliveries).await?;
-        handed_over.map(|()| sent)
+    /// A text for a log line, with librdkafka's last sentence about the brokers.
+    pub fn with_trouble(&self, what: &str) -> String {
+        self.trouble.with_last(what.to_owned())
     }
 
-    /// Hands all messages to librdkafka, waiting where its queue is full.
+    /// Begins a transaction, sends all batches in it, and leaves it open. Returns the place of each batch, in
+    /// the same order.
+    ///
+    /// # Errors
+    /// After [`SendError::Aborted`], [`SendError::TooLarge`] and [`SendError::NotYet`], the caller aborts the
+    /// transaction.
+    pub async fn send(&self, batches: &[EncodedSnapshot]) -> Result<Vec<Sent>, SendError> {
+        self.call(FutureProducer::begin_transaction).await?;
+        let mut deliveries = Vec::with_capacity(3 * batches.len());
+        let sending = async {
+            let handed_over = self.hand_over(batches, &mut deliveries).await;
+            // The fate of an earlier message explains more than that the next one could not be handed over.
+            let sent = self.delivered(deliveries).await?;
+            handed_over.map(|()| sent)
+        };
+        let sent = tokio::select! {
+            refused = self.trouble.refused() => Err(SendError::Fatal(refused)),
+            sent = sending => sent,
+        };
+        match sent {
+            Err(error @ (SendError::Aborted(_) | SendError::Fatal(_))) => Err(self.cause(error).await),
+            sent => sent,
+        }
+    }
+
+    /// Why the open transaction has failed, if librdkafka knows more than what became of a message. It says
+    /// so only when it refuses a call, and within a transaction it always refuses to begin another one.
+    async fn cause(&self, error: SendError) -> SendError {
+        match (self.call(FutureProducer::begin_transaction).await, error) {
+            (Err(cause @ SendError::Aborted(_)), SendError::Aborted(_)) => cause,
+            (Err(cause @ (SendError::Fatal(KafkaError::Refused { .. }) | SendError::Fenced(_))), _) => cause,
+            (_, error) => error,
+        }
+    }
+
+    /// Hands all messages to librdkafka. Waits while its queue is full.
     async fn hand_over(
         &self,
-        batches: &[Batch],
+        batches: &[EncodedSnapshot],
         deliveries: &mut Vec<DeliveryFuture>,
     ) -> Result<(), SendError> {
         for batch in batches {
@@ -165,9 +150,9 @@ impl Sender {
         Ok(())
     }
 
-    async fn enqueue(&self, batch: &Batch, metric: Metric) -> Result<DeliveryFuture, SendError> {
+    async fn enqueue(&self, batch: &EncodedSnapshot, metric: Metric) -> Result<DeliveryFuture, SendError> {
         let topic = self.connection.topic(metric);
-        let mut record = FutureRecord::to(topic).key(&batch.key).payload(&batch.bodies[metric.index()]);
+        let mut record = FutureRecord::to(topic).key(&batch.key).payload(&batch.bodies[metric]);
         loop {
             let is_empty = self.producer.in_flight_count() == 0;
             match self.producer.send_result(record) {
@@ -180,12 +165,12 @@ impl Sender {
                     record = same;
                     tokio::time::sleep(QUEUE_PAUSE).await;
                 }
-                Err((error, _)) => return Err(self.sort(&error)),
+                Err((error, _)) => return Err(self.classify(&error)),
             }
         }
     }
 
-    /// Where a crash test interrupts a batch, a part of which the brokers have by then.
+    /// Where a crash test interrupts a batch, once the brokers have a part of it.
     async fn between_messages(&self) {
         if failpoint::is_planned("between_messages") {
             while self.producer.in_flight_count() > 0 {
@@ -195,8 +180,9 @@ impl Sender {
         }
     }
 
-    /// Waits for all messages, or for the first that fails: librdkafka keeps others back until the abort. Of
-    /// those some are purged, which says that the transaction failed, not why; so the cause gets a moment to come.
+    /// Waits for all messages, or for the first that fails: librdkafka holds others back until the abort. It
+    /// purges some of them. A purge shows that the transaction failed, not why; so the cause gets a moment to
+    /// arrive.
     async fn delivered(&self, deliveries: Vec<DeliveryFuture>) -> Result<Vec<Sent>, SendError> {
         let outcomes = deliveries.into_iter().map(async |delivery| match delivery.await {
             Ok(Ok(place)) => Ok(place),
@@ -204,7 +190,7 @@ impl Sender {
                 if is_purge(&error) {
                     tokio::time::sleep(CAUSE_COMES_WITHIN).await;
                 }
-                Err(self.sort(&error))
+                Err(self.classify(&error))
             }
             Err(_) => Err(SendError::Aborted("the client is closing".into())),
         });
@@ -215,7 +201,7 @@ impl Sender {
     /// Commits the open transaction.
     ///
     /// # Errors
-    /// [`SendError::NotYet`] if it is to be called again; the outcome is known only when it is not.
+    /// [`SendError::NotYet`]: call it again. Until then the outcome is not known.
     pub async fn commit(&self) -> Result<(), SendError> {
         self.call(|producer| producer.commit_transaction(TRY)).await
     }
@@ -223,68 +209,75 @@ impl Sender {
     /// Aborts the open transaction.
     ///
     /// # Errors
-    /// [`SendError::NotYet`] if it is to be called again.
+    /// [`SendError::NotYet`]: call it again.
     pub async fn abort(&self) -> Result<(), SendError> {
         self.call(|producer| producer.abort_transaction(TRY)).await
     }
 
-    /// Makes a blocking call on a thread for such.
+    /// Makes a blocking call on a thread for blocking work.
     async fn call<F>(&self, call: F) -> Result<(), SendError>
     where
-        F: FnOnce(&FutureProducer<Quiet>) -> Result<(), RdKafkaError> + Send + 'static,
+        F: FnOnce(&FutureProducer<SenderContext>) -> Result<(), RdKafkaError> + Send + 'static,
     {
         let producer = self.producer.clone();
-        let result = tokio::task::spawn_blocking(move || call(&producer)).await;
-        let result = result.map_err(|error| SendError::Aborted(error.to_string()))?;
-        result.map_err(|error| self.sort(&error))
+        let calling = tokio::task::spawn_blocking(move || call(&producer));
+        let result = tokio::select! {
+            biased;
+            result = calling => result,
+            // The call would only end with its timeout.
+            refused = self.trouble.refused() => return Err(SendError::Fatal(refused)),
+        };
+        match result.map_err(|error| SendError::Aborted(error.to_string()))? {
+            Ok(()) => {
+                self.trouble.clear();
+                Ok(())
+            }
+            Err(error) => Err(self.name_topics(&error, self.classify(&error)).await),
+        }
     }
 
-    /// Sorts an error of rdkafka by what is to be done next.
-    fn sort(&self, error: &RdKafkaError) -> SendError {
+    /// Names the topics on which a right is missing; librdkafka does not.
+    async fn name_topics(&self, error: &RdKafkaError, classified: SendError) -> SendError {
+        if error.rdkafka_error_code() != Some(Code::TopicAuthorizationFailed) {
+            return classified;
+        }
+        let connection = self.connection.clone();
+        let asking = move || Cluster::new(&connection, Right::Write).map(|cluster| cluster.denied());
+        match tokio::task::spawn_blocking(asking).await {
+            Ok(Ok(denied)) => SendError::Fatal(denied),
+            _ => classified,
+        }
+    }
+
+    /// Classifies an error of rdkafka by what can be done next.
+    fn classify(&self, error: &RdKafkaError) -> SendError {
         let fatal = self.producer.client().fatal_error();
         let code = fatal.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
-        if matches!(code, Some(Code::Fenced | Code::ProducerFenced)) {
-            return SendError::Fenced(self.transactional_id.clone());
+        match code {
+            Some(Code::Fenced | Code::ProducerFenced) => {
+                return SendError::Fenced(self.transactional_id.clone());
+            }
+            Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord) => {
+                return SendError::TooLarge(format!("the brokers refuse the batch: {error}"));
+            }
+            Some(Code::TransactionalIdAuthorizationFailed) => {
+                let id = format!("the transactional id `{}`", self.transactional_id);
+                return SendError::Fatal(KafkaError::denied(Right::Write, &id));
+            }
+            _ => {}
         }
-        if matches!(code, Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord))
-        {
-            return SendError::TooLarge(format!("the brokers refuse the batch: {error}"));
-        }
-        let reason = fatal.as_ref().map(|(_, reason)| reason.as_str());
-        let sorted = KafkaError::new(error, reason);
-        match (&sorted, error) {
+        let reason = match (&fatal, error) {
+            (Some((_, reason)), _) => Some(reason.clone()),
+            (None, RdKafkaError::Transaction(error)) => Some(error.string()),
+            (None, _) => None,
+        };
+        let classified = self.trouble.explain(KafkaError::new(error, reason.as_deref()));
+        match (&classified, error) {
             (KafkaError::Transient(what), RdKafkaError::Transaction(e)) if fatal.is_none() => {
-                sort_call(e, what)
+                classify_call(e, what.clone())
             }
             (KafkaError::Transient(what), _) if fatal.is_none() => SendError::Aborted(what.clone()),
-            _ => SendError::Fatal(sorted),
+            _ => SendError::Fatal(classified),
         }
-    }
-}
-
-/// Where a batch is whose three messages are there.
-fn whole(places: &[Delivery]) -> Result<Sent, SendError> {
-    match places {
-        [r, f, m] if r.partition == f.partition && f.partition == m.partition => {
-            Ok(Sent { partition: r.partition, offsets: [r.offset, f.offset, m.offset] })
-        }
-        _ => Err(SendError::Aborted("the topics differ in their partitions".into())),
-    }
-}
-
-/// Whether a message failed only because another one had.
-fn is_purge(error: &RdKafkaError) -> bool {
-    matches!(error.rdkafka_error_code(), Some(Code::PurgeQueue | Code::PurgeInflight))
-}
-
-/// Sorts the error of a transactional call by what librdkafka says is to be done.
-fn sort_call(error: &RDKafkaError, what: &str) -> SendError {
-    let what = format!("{what} ({})", error.string());
-    if error.txn_requires_abort() {
-        SendError::Aborted(what)
-    } else if error.is_retriable() {
-        SendError::NotYet(what)
-    } else {
-        SendError::Fatal(KafkaError::Transient(what))
     }
 }

@@ -1,10 +1,10 @@
-//! What properties make of a client's settings: librdkafka itself is asked.
+//! The settings of a client that result from properties, as librdkafka itself lists them.
 //!
-//! Owns the questions, in unsafe code: rdkafka hands properties over in the order of a hash map, and reads
+//! Owns the calls, in unsafe code: rdkafka passes properties on in the order of a hash map, and reads
 //! settings one by one. Does not own which settings are reserved (`properties`).
 //!
-//! The one idea: **a setting has one name here, however a property spells it**. librdkafka resolves aliases, and
-//! takes `topic.` off names that it does not know; its own list of what it is configured with has neither.
+//! **A setting has one name here, however a property spells it.** librdkafka resolves aliases, and strips
+//! `topic.` from names that it does not know. Its own list of settings has neither.
 
 #![expect(unsafe_code, reason = "rdkafka neither applies properties in order nor lists all settings")]
 
@@ -18,12 +18,12 @@ use std::ffi::{CStr, CString, c_char};
 /// Room for librdkafka's sentence about a property.
 const SENTENCE: usize = 512;
 
-/// All settings of a client, by librdkafka's own names. There may be passwords among them, so it cannot be printed.
+/// All settings of a client, by librdkafka's own names. They may contain passwords, so there is no `Debug`.
 #[derive(PartialEq, Eq)]
 pub(super) struct Settings(BTreeMap<String, String>);
 
 impl Settings {
-    /// The settings after these properties, applied in this order.
+    /// The settings that result from these properties, applied in this order.
     ///
     /// # Errors
     /// [`KafkaError::Property`].
@@ -35,7 +35,7 @@ impl Settings {
         Ok(Self::of(&config))
     }
 
-    /// The settings of a client that is made of this configuration.
+    /// The settings of a client with this configuration.
     ///
     /// # Errors
     /// [`KafkaError::Property`].
@@ -46,12 +46,12 @@ impl Settings {
     fn of(config: &NativeClientConfig) -> Self {
         let mut settings = BTreeMap::new();
         let mut count = 0;
-        // SAFETY: the configuration is alive, and with it its part for topics: its own, or one that it takes over here
-        // and that nobody else has. Each list is as long as the call says.
+        // SAFETY: the configuration is alive, and so is its part for topics: its own, or a new one that it
+        // takes over here. Each list is as long as the call reports.
         unsafe {
             let list = native::rd_kafka_conf_dump(config.ptr(), &raw mut count);
             copy(list, count, "", &mut settings);
-            // An address, which is another one each time. What stands there comes now.
+            // An address, which differs each time. The settings behind it follow.
             settings.remove("default_topic_conf");
             if native::rd_kafka_conf_get_default_topic_conf(config.ptr()).is_null() {
                 native::rd_kafka_conf_set_default_topic_conf(config.ptr(), native::rd_kafka_topic_conf_new());
@@ -63,6 +63,11 @@ impl Settings {
         Self(settings)
     }
 
+    /// A setting, by librdkafka's own name.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// The names of the settings in which two clients differ.
     pub(super) fn differing(&self, other: &Self) -> BTreeSet<String> {
         let names = self.0.keys().chain(other.0.keys());
@@ -70,15 +75,15 @@ impl Settings {
     }
 }
 
-/// Sets a property; an empty value is none, as librdkafka has it.
+/// Sets a property. An empty value means none, as in librdkafka.
 fn set(config: &NativeClientConfig, name: &str, value: &str) -> Result<(), KafkaError> {
     let refused = |message: String| KafkaError::Property { name: name.to_owned(), message };
     let (Ok(c_name), Ok(c_value)) = (CString::new(name), CString::new(value)) else {
-        return Err(refused("there is a zero byte in it".to_owned()));
+        return Err(refused("it contains a zero byte".to_owned()));
     };
     let mut sentence: [c_char; SENTENCE] = [0; SENTENCE];
-    // SAFETY: the configuration is alive, both strings end in zero and are copied, and the sentence has the room that
-    // is said; librdkafka ends it with zero.
+    // SAFETY: the configuration is alive, both strings end in zero and are copied. The sentence has as much
+    // room as the call says, and librdkafka ends it with zero.
     let (result, sentence) = unsafe {
         let (room, length) = (sentence.as_mut_ptr(), sentence.len());
         let result = native::rd_kafka_conf_set(config.ptr(), c_name.as_ptr(), c_value.as_ptr(), room, length);
@@ -93,7 +98,7 @@ fn set(config: &NativeClientConfig, name: &str, value: &str) -> Result<(), Kafka
 /// Copies a list of names and values, and frees it.
 ///
 /// # Safety
-/// `list` has `count` elements, each null or a string, and is librdkafka's to be freed by `rd_kafka_conf_dump_free`.
+/// `list` came from librdkafka, has `count` elements, each null or a string, and is not freed yet.
 unsafe fn copy(
     list: *mut *const c_char,
     count: usize,
@@ -101,15 +106,15 @@ unsafe fn copy(
     settings: &mut BTreeMap<String, String>,
 ) {
     for place in (0..count).step_by(2) {
-        // SAFETY: by the contract of this function; names and values take turns.
+        // SAFETY: by the contract of this function; names and values alternate.
         let (name, value) = unsafe { (*list.add(place), *list.add(place + 1)) };
         if !name.is_null() && !value.is_null() {
-            // SAFETY: as above; both are strings that end in zero.
+            // SAFETY: as above; both strings end in zero.
             let [name, value] = unsafe { [CStr::from_ptr(name), CStr::from_ptr(value)] };
             settings
                 .insert(format!("{prefix}{}", name.to_string_lossy()), value.to_string_lossy().into_owned());
         }
     }
-    // SAFETY: by the contract of this function; nothing of the list is used any more.
+    // SAFETY: by the contract of this function; everything that is kept was copied.
     unsafe { native::rd_kafka_conf_dump_free(list, count) }
 }

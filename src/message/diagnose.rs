@@ -1,9 +1,10 @@
-//! The slow second reading of a body that the fast path refused: says what is wrong, field by field.
+//! The slow path: reads a body that the fast path refused, and says field by field what is wrong.
 //!
-//! **It never contradicts the fast path**: what both can read has the same value. It reads more only
-//! where the contract does: Python's bare `NaN` and `Infinity`, `-0` as an integer id.
+//! **It never contradicts the fast path**: what both can read has the same value. It accepts more only where
+//! the contract does: Python's bare `NaN` and `Infinity`, and `-0` as an integer id.
 
-use super::{Body, CustomerIds, Metric, Problem, Reason, parse_as_of};
+use super::{Body, CustomerIds, Problem, Reason, parse_as_of};
+use crate::metric::Metric;
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -13,11 +14,11 @@ use std::fmt;
 /// Reads `text` again, slowly.
 ///
 /// # Errors
-/// [`Reason::Malformed`] if it is no JSON object even when the bare words are allowed.
+/// [`Reason::Malformed`] if it is not a JSON object, even with the bare words allowed.
 pub(super) fn diagnose(metric: Metric, text: &str) -> Result<Body, Problem> {
     let text = replace_bare_words(text);
     let fields: BTreeMap<String, &RawValue> = serde_json::from_str(&text).map_err(|e| {
-        // serde's own sentence about a value of the wrong type quotes all of it.
+        // serde's message about a value of the wrong type quotes the whole value.
         let what = if e.is_data() { "not an object".to_owned() } else { format!("not JSON: {e}") };
         Problem::new(Reason::Malformed, format!("`{metric}` message: {what}"))
     })?;
@@ -33,11 +34,11 @@ pub(super) fn diagnose(metric: Metric, text: &str) -> Result<Body, Problem> {
 /// The bare words of Python's `json` module.
 const BARE_WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
 
-/// What stands for them: a number that f64 cannot hold, which no field allows. The blanks keep it apart from
-/// what was beside the word, which would make another number of it.
+/// Replaces them: a number outside f64, which no field allows. The blanks separate it from its neighbours, so
+/// that they do not form another number with it.
 const NO_NUMBER: &str = " 1e999 ";
 
-/// Replaces bare `NaN`, `Infinity` and `-Infinity` outside strings by JSON that stands for them.
+/// Replaces bare `NaN`, `Infinity` and `-Infinity` outside strings with [`NO_NUMBER`].
 fn replace_bare_words(text: &str) -> Cow<'_, str> {
     if !text.contains("NaN") && !text.contains("Infinity") {
         return Cow::Borrowed(text);
@@ -60,7 +61,8 @@ fn replace_bare_words(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Where the string that `text` starts with ends: past its closing quote, or at the end of the text.
+/// The length of the string literal at the start of `text`: up to its closing quote, or else to the end of
+/// the text.
 fn end_of_string(text: &str) -> usize {
     let mut escaped = false;
     for (i, byte) in text.bytes().enumerate().skip(1) {
@@ -74,7 +76,7 @@ fn end_of_string(text: &str) -> usize {
     text.len()
 }
 
-/// The metric's values. An element that is no number at all outranks one that is not finite.
+/// The metric's values. An element that is not a number is reported before one that is not finite.
 fn values(metric: Metric, raw: Option<&str>) -> Result<Vec<f64>, Problem> {
     let bad_field =
         |what: &str| Problem::new(Reason::BadField, format!("`{metric}` message: field `{metric}` {what}"));
@@ -96,8 +98,8 @@ fn values(metric: Metric, raw: Option<&str>) -> Result<Vec<f64>, Problem> {
     }
 }
 
-/// Hands out the elements of an array as they stand. They are never all held: a long array of short ones would be
-/// many times its text.
+/// Passes on the elements of an array as text, one at a time: collected, many short elements would take many
+/// times the memory of the array.
 fn each_element<'a>(raw: &'a str, take: impl FnMut(usize, &'a str)) -> serde_json::Result<()> {
     serde_json::Deserializer::from_str(raw).deserialize_seq(Elements(take))
 }
@@ -121,12 +123,12 @@ impl<'de, F: FnMut(usize, &'de str)> Visitor<'de> for Elements<F> {
     }
 }
 
-/// A JSON number (infinite if f64 cannot hold it, as what stands for a bare word is) or null (NaN).
+/// A JSON number, or NaN for null. A number outside f64 is infinite; so is the one that replaces a bare word.
 fn number(raw: &str) -> Option<f64> {
     if raw == "null" {
         return Some(f64::NAN);
     }
-    // Rust's parser takes more than JSON's numbers, but here JSON's grammar was checked already.
+    // Rust's parser accepts more than JSON's numbers, but serde has already checked JSON's grammar.
     raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then(|| raw.parse().ok()).flatten()
 }
 

@@ -1,13 +1,15 @@
-//! The fast path: reads a body in one pass, or says only that it could not.
+//! The fast path: reads a body in one pass, or fails without details.
 
-use super::{Body, CustomerIds, Metric, parse_as_of};
+use super::{Body, CustomerIds, parse_as_of};
+use crate::metric::Metric;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
 /// Reads the whole of `text`.
 ///
 /// # Errors
-/// Anything that is not as the contract wants it, but for a bad time, which is short enough to be told.
+/// Anything that breaks the contract, except a bad `as_of`: that is a field of the [`Body`] with a full
+/// [`Problem`](super::Problem).
 pub(super) fn read(metric: Metric, text: &str) -> serde_json::Result<Body> {
     let mut json = serde_json::Deserializer::from_str(text);
     let body = (BodySeed { metric }).deserialize(&mut json)?;
@@ -15,8 +17,9 @@ pub(super) fn read(metric: Metric, text: &str) -> serde_json::Result<Body> {
     Ok(body)
 }
 
-/// Reads the whole object, strictly: an error of this seed says only that something is wrong.
+/// Reads the whole object. Its errors only say that something is wrong.
 struct BodySeed {
+    /// Whose field is read.
     metric: Metric,
 }
 
@@ -35,7 +38,7 @@ impl<'de> Visitor<'de> for BodySeed {
         f.write_str("an object")
     }
 
-    /// A name that stands twice means its last value, as in Python and JavaScript.
+    /// If a name occurs twice, its last value counts, as in Python and JavaScript.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Body, A::Error> {
         let mut values = None;
         let (mut customer_ids, mut as_of, mut population) = (None, None, None);
@@ -85,7 +88,7 @@ impl<'de> Visitor<'de> for IdsSeed {
     }
 }
 
-/// Reads one customer id onto the end of the list.
+/// Reads one customer id and appends it to the list.
 struct IdSeed<'a>(&'a mut CustomerIds);
 
 impl<'de> DeserializeSeed<'de> for IdSeed<'_> {

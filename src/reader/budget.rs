@@ -2,11 +2,11 @@
 //!
 //! Owns `--buffer-bytes`. Pure.
 //!
-//! The one idea: below half of the budget everything is read. Above it only topics that are *behind* are
-//! read, those of which little waits for partners, and **always what the oldest waiting message lacks**: so
-//! reading completes batches rather than fill memory. The budget is exceeded by one batch of the largest
-//! size seen, so a batch can be completed however small the budget is. It counts messages as they came;
-//! what is made of them (scores) is bounded by the pipeline.
+//! Below half of the budget, everything is read. Above it, only two kinds of topics are read: those that are
+//! *behind*, of which little waits for partners, and **always those that the oldest waiting message lacks**.
+//! So reading completes batches instead of filling memory. The budget may be exceeded by one batch of the
+//! largest size seen, so that a batch can be completed however small the budget is. It counts messages as
+//! they came; `session::queue` limits the scores that are computed ahead.
 
 /// What may be read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +22,13 @@ pub enum Reading {
 /// Bytes read and not yet settled, against their limit.
 #[derive(Debug)]
 pub struct Budget {
+    /// `--buffer-bytes`
     limit: usize,
+    /// Bytes of the messages read and not yet settled.
     held: usize,
+    /// Bytes of the largest message so far.
     largest: usize,
+    /// Whether some topics may not be read now.
     restricted: bool,
 }
 
@@ -45,13 +49,13 @@ impl Budget {
         self.held = self.held.saturating_sub(weight);
     }
 
-    /// Everything read was forgotten.
-    pub fn release_all(&mut self) {
-        self.held = 0;
+    /// Bytes of the messages read and not yet settled.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
-    /// What may be read now. Once restricted, reading opens again only below a quarter of the budget:
-    /// pausing a topic throws away what was fetched of it, so it should not happen with every message.
+    /// What may be read now. Once restricted, reading opens again only below a quarter of the budget: a pause
+    /// throws away what was fetched of the topic, so it should not come with every message.
     pub fn reading(&mut self) -> Reading {
         let bound = if self.restricted { self.limit / 4 } else { self.half() };
         self.restricted = self.held > bound;
@@ -62,7 +66,7 @@ impl Budget {
         }
     }
 
-    /// Whether a topic of which `waiting` bytes wait for partners is behind, with so many partitions held.
+    /// Whether a topic is behind, if `waiting` bytes of it wait for partners and `partitions` are held.
     pub fn is_behind(&self, waiting: usize, partitions: usize) -> bool {
         waiting < self.half() / (3 * partitions.max(1))
     }
@@ -89,7 +93,7 @@ mod tests {
         assert_eq!(budget.reading(), Reading::All);
         (0..9).for_each(|_| budget.hold(100));
         assert_eq!(budget.reading(), Reading::Nothing, "1100 is the budget and one batch");
-        budget.release_all();
+        budget.release(1100);
         assert_eq!(budget.reading(), Reading::All);
     }
 

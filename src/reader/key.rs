@@ -1,4 +1,4 @@
-//! How the key of a message stands in the tables. Pure.
+//! How the tables show the key of a message. Pure.
 
 /// A key as text: itself where Postgres can store it, else `\x` and its bytes in hex.
 pub fn text(key: &[u8]) -> String {

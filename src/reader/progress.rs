@@ -1,12 +1,12 @@
 //! Progress: how far one topic of one partition is settled.
 //!
-//! Owns the arithmetic of offsets. **An offset is always the next one to read; ranges are half-open.**
-//! Pure.
+//! Owns the arithmetic of offsets. **An offset is always the next one to read; ranges are half-open.** Pure.
 //!
-//! The one idea: a message is *settled* once it is stored, or refused into `dead_letters`. Progress is
-//! the lowest offset not yet settled. Batches settle out of order, so messages above progress may be
-//! settled already; after a restart these are read again and must be passed over. **What is passed over must be
-//! what was settled**: its key is compared, or a log that was cut and written again would be skipped in silence.
+//! A message is *settled* once it is stored, or refused into `dead_letters`. Progress is the lowest offset
+//! that is not yet settled. Batches settle out of order, so messages above progress may be settled already.
+//! After a restart they are read again, and must be passed over. **What is passed over must be what was
+//! settled**: its key is compared. Otherwise the messages of a log that was cut and written again would be
+//! skipped in silence.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,34 +17,34 @@ pub struct Progress {
     position: i64,
     /// Read but not settled; all below `position`.
     unsettled: BTreeSet<i64>,
-    /// Settled by an earlier owner, not yet read again; all at or above `position`. Each with the key that the tables
-    /// have for it.
+    /// Settled by an earlier owner, not yet read again; all at or above `position`. Each with the key that
+    /// the tables have for it.
     settled_above: BTreeMap<i64, Option<String>>,
     /// A leader epoch, and an offset below which the log had everything in that epoch.
     epoch: Option<(i64, i32)>,
 }
 
-/// What a message is that was read.
+/// Whether a message that was read is to be settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
     /// It is to be settled.
     New,
     /// An earlier owner settled it, or it was read before.
     Passed,
-    /// An earlier owner settled another one at its offset.
+    /// An earlier owner settled another message at its offset.
     Replaced,
 }
 
 impl Progress {
-    /// Progress as an earlier owner left it: it got to `next`, and had settled some at or above it.
+    /// Progress as an earlier owner left it: it got to `next`, and had settled some messages at or above it.
     /// `epoch` is one in which the log had everything below `next`.
     pub fn resume(next: i64, settled_above: BTreeMap<i64, Option<String>>, epoch: Option<i32>) -> Self {
         let epoch = epoch.map(|epoch| (next, epoch));
         Self { position: next, unsettled: BTreeSet::new(), settled_above, epoch }
     }
 
-    /// Notes that the message at `offset` was read, and says what it is. `has_key` compares its key with that of what
-    /// was settled there.
+    /// Notes that the message at `offset` was read, and returns what it is. `has_key` compares its key with
+    /// the key settled there.
     pub fn read(&mut self, offset: i64, has_key: impl FnOnce(Option<&str>) -> bool) -> Read {
         if offset < self.position {
             return Read::Passed;
@@ -61,10 +61,10 @@ impl Progress {
         }
     }
 
-    /// Notes a leader epoch in which the log had everything below `position`. **It need not be the epoch of the last
-    /// message**: Kafka is asked where that epoch ends today, and it ends at `position` or later unless the log was
-    /// cut, in a later one. But the epoch before it may have ended earlier: so one that is known for less than `next`
-    /// is not told.
+    /// Notes a leader epoch in which the log had everything below `position`. **It need not be the epoch of
+    /// the last message.** Kafka is asked where the epoch ends today, and a later epoch, too, ends at
+    /// `position` or later unless the log was cut. An earlier epoch may have ended below `position`, so an
+    /// epoch that is known only for offsets below `next` is not returned.
     pub fn note_epoch(&mut self, position: i64, epoch: i32) {
         if self.epoch.is_none_or(|known| known <= (position, epoch)) {
             self.epoch = Some((position, epoch));
@@ -81,14 +81,19 @@ impl Progress {
         self.settled_above.keys().next_back().copied()
     }
 
-    /// Notes that all below `position` was read: also what is no message (markers, aborted records,
-    /// gaps).
+    /// Notes that everything below `position` was read, including what is no message (markers, aborted
+    /// records, gaps).
     pub fn read_up_to(&mut self, position: i64) {
         if position > self.position {
             self.position = position;
-            // What an earlier owner settled but the log no longer holds was passed over just now.
+            // This passes over what an earlier owner settled and the log no longer holds.
             self.settled_above = self.settled_above.split_off(&position);
         }
+    }
+
+    /// How many messages below `offset` an earlier owner settled, of those not yet read again.
+    pub fn settled_below(&self, offset: i64) -> usize {
+        self.settled_above.range(..offset).count()
     }
 
     /// Notes that the message at `offset` is settled.
@@ -99,6 +104,13 @@ impl Progress {
     /// The next offset to read.
     pub fn position(&self) -> i64 {
         self.position
+    }
+
+    /// How many messages below `end` are not settled. What is not read yet counts by its offsets, so markers in it
+    /// count, too.
+    pub fn lag(&self, end: i64) -> i64 {
+        let unread = end - self.position - self.settled_above.len() as i64;
+        unread.max(0) + self.unsettled.len() as i64
     }
 
     /// The lowest offset not yet settled.
@@ -123,6 +135,18 @@ mod tests {
         assert_eq!(progress.next(), 13);
         progress.read_up_to(20);
         assert_eq!(progress.next(), 20);
+    }
+
+    #[test]
+    fn only_messages_lag_once_they_are_read() {
+        let mut progress = resume(10, [13]);
+        assert_eq!(progress.lag(20), 9, "13 is settled");
+        progress.read(10, same);
+        progress.read_up_to(20);
+        assert_eq!(progress.lag(20), 1, "10 is a message, and the rest are markers");
+        assert_eq!(progress.lag(15), 1, "an end of a while ago");
+        progress.settle(10);
+        assert_eq!((progress.lag(20), progress.lag(22)), (0, 2));
     }
 
     #[test]
@@ -158,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_is_told_only_if_it_is_known_for_everything_below_next() {
+    fn an_epoch_is_returned_only_if_it_is_known_for_everything_below_next() {
         let mut progress = Progress::resume(10, BTreeMap::new(), Some(3));
         assert_eq!(progress.leader_epoch(), Some(3));
         progress.read(10, same);
@@ -178,12 +202,12 @@ mod tests {
         true
     }
 
-    /// Of an earlier owner that got to `next`, and had settled these.
+    /// The progress of an earlier owner that got to `next` and had settled these offsets.
     fn resume<const N: usize>(next: i64, settled: [i64; N]) -> Progress {
         Progress::resume(next, settled.map(|offset| (offset, None)).into(), None)
     }
 
-    /// Where the records of a log begin that are of later epochs: (offset, epoch), both ascending.
+    /// Where each epoch of a log begins: (offset, epoch), both ascending.
     type Epochs = Vec<(i64, i32)>;
 
     /// What a broker says of an epoch (`OffsetForLeaderEpoch`): where it ends.
@@ -193,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_epoch_that_is_told_finds_every_cut_and_no_other(
+        fn a_returned_epoch_finds_every_cut_and_no_other(
             steps in prop::collection::vec((1i64..6, any::<bool>(), 0usize..3), 1..30),
             settles in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>(), regrown in 1i64..40,
         ) {
@@ -209,13 +233,13 @@ mod tests {
             }
             let open: Vec<i64> = progress.unsettled.iter().copied().collect();
             for offset in &open[..settles.index(open.len() + 1)] { progress.settle(*offset); }
-            let (next, Some(told)) = (progress.next(), progress.leader_epoch()) else { return Ok(()) };
-            prop_assert!(end_of(told, &log, end) >= next, "a sound log looks cut");
+            let (next, Some(epoch_below)) = (progress.next(), progress.leader_epoch()) else { return Ok(()) };
+            prop_assert!(end_of(epoch_below, &log, end) >= next, "a sound log looks cut");
             if next > 0 {
                 let cut = cut.index(next as usize) as i64;
                 log.retain(|(begins, _)| *begins < cut);
                 log.push((cut, epoch + 1));
-                prop_assert!(end_of(told, &log, cut + regrown) < next, "a cut below {next} is not seen");
+                prop_assert!(end_of(epoch_below, &log, cut + regrown) < next, "a cut below {next} is not seen");
             }
         }
 

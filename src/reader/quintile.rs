@@ -1,40 +1,38 @@
 //! Quintiles: five groups of values, equal to `pandas.qcut(values, 5)` of pandas 3, bit for bit.
 //!
-//! Owns the edges, the codes and what happens to tied edges. Does not own scores (a code becomes a
-//! score in `score`). Pure.
+//! Owns the edges, the codes and the policies for tied edges. Does not own scores (`score` turns codes into
+//! scores). Pure.
 //!
-//! The one idea: an edge needs the values at two ranks, not a sorted column, and the look at every value that finds
-//! these tells most of the codes, too (see `division`; short columns: `selection`). **Every float
-//! operation is a single f64 operation, in the order written**; a fused multiply-add or another order changes
-//! last bits, and with them codes.
+//! Edges need the values at a few ranks, not a sorted column. How these values and the codes are found
+//! depends on what is known of the column: see `column`. **Every float operation is a single f64 operation,
+//! in the order written**: a fused multiply-add or another order changes last bits, and with them codes.
 
 mod blocks;
+mod codes;
+mod column;
 mod division;
 mod selection;
 
-use blocks::{blocks, prefetch};
-use division::Division;
-use multiversion::multiversion;
-use selection::{NO_EXTREMES, extremes};
+use column::{Column, Ranks};
 use std::fmt;
 use std::str::FromStr;
 
-/// `numpy.linspace(0, 1, 6)` as pandas 3 uses it: it moves 0.6000000000000001 up by one ulp.
-/// Source: pandas `core/reshape/tile.py`, `qcut`.
+/// `numpy.linspace(0, 1, 6)` as pandas 3 uses it: it moves 0.6000000000000001 up by one ulp. Source: pandas
+/// `core/reshape/tile.py`, `qcut`.
 const QUANTILES: [f64; 6] = [0.0, 0.2, 0.4, f64::from_bits(0x3FE3_3333_3333_3335), 0.8, 1.0];
 
 /// The edges of the five quintiles, ascending: minimum, four inner edges, maximum. Never -0.0.
 pub type Edges = [f64; 6];
 
-/// What happens to a column two of whose six edges are equal.
+/// What happens to a column that has equal edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ties {
-    /// Equal values share a score; the quintiles that collapsed stay empty.
+    /// Equal values share a score. Quintiles that collapse stay empty.
     #[default]
     Share,
-    /// Equal values are told apart by their row, as `qcut(x.rank(method="first"))` does.
+    /// Equal values are ordered by their row, as in `qcut(x.rank(method="first"))`.
     Rank,
-    /// The batch is refused, as pandas raises.
+    /// The batch is refused. (pandas raises an error.)
     Reject,
 }
 
@@ -69,49 +67,43 @@ impl FromStr for Ties {
     }
 }
 
-/// A column that was cut: one code 0..=4 per value, and the edges of the values.
+/// A column cut into quintiles: one code 0..=4 per value, and the edges of the values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cut {
-    /// Which quintile each value lies in, in the order of the values.
+    /// The quintile of each value, in the order of the values.
     pub codes: Vec<u8>,
-    /// The edges, also where the codes come from ranks.
+    /// The edges of the values, even if the codes come from ranks.
     pub edges: Edges,
 }
 
 /// Why a column has no quintiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CutError {
-    /// There is nothing to cut.
+    /// The column has no values.
     #[error("no values")]
     Empty,
-    /// Two neighbouring values differ by more than f64 can say.
+    /// The difference of two neighbouring values is outside f64.
     #[error("the difference of two neighbouring values overflows")]
     Overflow,
-    /// Two edges are equal and the policy does not allow it.
+    /// Two edges are equal, and the policy does not allow that.
     #[error("two quintile edges are equal")]
     Tied,
 }
 
-/// Cuts a column of finite `values` into quintiles, as [`Ties::Share`] has it.
+/// Cuts a column of finite `values` into quintiles, by the policy [`Ties::Share`].
 ///
 /// # Errors
 /// [`CutError::Empty`] and [`CutError::Overflow`].
 pub fn cut(values: &[f64]) -> Result<Cut, CutError> {
     let places = Places::in_column_of(values.len()).ok_or(CutError::Empty)?;
-    if ascend(values) {
-        let edges = places.edges(places.ranks.map(|rank| values[rank]))?;
-        return Ok(Cut { codes: codes_in_order(values, inner(edges)), edges });
-    }
-    if let Some((division, at)) = places.found_by_division(values) {
-        let edges = places.edges(at)?;
-        return Ok(Cut { codes: division.codes(inner(edges)), edges });
-    }
-    let edges = places.edges(places.found_by_selection(values))?;
-    Ok(Cut { codes: codes_by_value(values, inner(edges)), edges })
+    let column = Column::examine(values, &places.ranks);
+    let edges = places.edges(column.at_ranks(&places.ranks))?;
+    let [_, inner @ .., _] = edges;
+    Ok(Cut { codes: column.codes(inner), edges })
 }
 
 impl Cut {
-    /// What becomes of the cut of these `values` under a policy for tied edges.
+    /// Applies a policy for tied edges to the cut of these `values`.
     ///
     /// # Errors
     /// [`CutError::Tied`] under [`Ties::Reject`], and for a single value under [`Ties::Rank`].
@@ -119,17 +111,17 @@ impl Cut {
         let tied = self.edges.windows(2).any(|pair| pair[0] == pair[1]);
         match ties {
             Ties::Reject if tied => Err(CutError::Tied),
-            Ties::Rank if tied => Ok(Self { codes: codes_by_rank(values)?, ..self }),
+            Ties::Rank if tied => Ok(Self { codes: codes::by_rank(values).ok_or(CutError::Tied)?, ..self }),
             Ties::Share | Ties::Rank | Ties::Reject => Ok(self),
         }
     }
 }
 
-/// Where the edges lie in a sorted column: each between the values at two neighbouring ranks.
+/// Where the edges lie in a sorted column. Each lies between the values at two neighbouring ranks.
 struct Places {
     /// The two ranks of each edge; the last value is its own successor.
-    ranks: [usize; 12],
-    /// How far from the first of the two values to the second.
+    ranks: Ranks,
+    /// How far each edge lies from the first of its two values to the second: 0.0..1.0.
     shares: [f64; 6],
 }
 
@@ -142,57 +134,15 @@ impl Places {
         Some(Self { ranks, shares: std::array::from_fn(|i| positions[i] - below[i] as f64) })
     }
 
-    /// The values at the ranks, if the column is worth dividing and has no two values that are too far apart.
-    fn found_by_division(&self, values: &[f64]) -> Option<(Division, [f64; 12])> {
-        let ranks = self.inner_ranks();
-        let division = Division::around(ranks, values)?;
-        if are_far_apart(division.extremes) {
-            return None;
-        }
-        let at = with_extremes(&division.at_ranks(ranks)?, division.extremes);
-        Some((division, at))
-    }
-
-    /// The values at the ranks of any column.
-    fn found_by_selection(&self, values: &[f64]) -> [f64; 12] {
-        let extremes = extremes(values, NO_EXTREMES);
-        let select = |ranks| selection::at_ranks(values.iter().copied(), ranks);
-        if are_far_apart(extremes) {
-            let at = select(&self.ranks);
-            return std::array::from_fn(|i| at[i]);
-        }
-        with_extremes(&select(self.inner_ranks()), extremes)
-    }
-
-    /// The ranks of the four inner edges.
-    fn inner_ranks(&self) -> &[usize] {
-        &self.ranks[2..10]
-    }
-
     /// The edges, from the values at the ranks.
     fn edges(&self, at: [f64; 12]) -> Result<Edges, CutError> {
         let mut edges = [0.0; 6];
         for (i, edge) in edges.iter_mut().enumerate() {
-            // `+ 0.0` turns -0.0 into 0.0, which is equal but prints otherwise.
+            // `+ 0.0` turns -0.0 into 0.0: they are equal, but print differently.
             *edge = interpolate(at[2 * i], at[2 * i + 1], self.shares[i])? + 0.0;
         }
         Ok(edges)
     }
-}
-
-/// Whether the extremes of a column differ by more than f64 can say; two neighbours may do so then. If not, the second
-/// least does not matter: the first edge is the least.
-fn are_far_apart((least, greatest): (f64, f64)) -> bool {
-    (greatest - least).is_infinite()
-}
-
-/// The values at all ranks, from those at the inner ones.
-fn with_extremes(inner: &[f64], (least, greatest): (f64, f64)) -> [f64; 12] {
-    std::array::from_fn(|i| match i {
-        0 | 1 => least,
-        10 | 11 => greatest,
-        _ => inner[i - 2],
-    })
 }
 
 /// The point at `t` in 0.0..1.0 between `a` and `b`, as numpy's `lerp` computes it.
@@ -202,60 +152,6 @@ fn interpolate(a: f64, b: f64, t: f64) -> Result<f64, CutError> {
         return Err(CutError::Overflow);
     }
     Ok(if t >= 0.5 { b - d * (1.0 - t) } else { a + d * t })
-}
-
-/// Whether no value is less than the one before it.
-fn ascend(values: &[f64]) -> bool {
-    let mut last = f64::NEG_INFINITY;
-    blocks(values).all(|(block, next)| {
-        // All at once, as hardly anything is done with a block here.
-        prefetch(next);
-        let (Some(&first), Some(&end)) = (block.first(), block.last()) else { return true };
-        let ascends = last <= first && block_ascends(block);
-        last = end;
-        ascends
-    })
-}
-
-/// The same of a block, without stopping early, so that pairs are compared several at a time.
-#[multiversion(targets("x86_64+avx2"))]
-fn block_ascends(block: &[f64]) -> bool {
-    block.iter().zip(&block[1..]).map(|(a, b)| u64::from(a > b)).sum::<u64>() == 0
-}
-
-/// Those that part values.
-fn inner([_, edges @ .., _]: Edges) -> [f64; 4] {
-    edges
-}
-
-/// How many of the inner edges lie below each value: quintiles closed on the right.
-#[multiversion(targets("x86_64+avx2"))]
-fn codes_by_value(values: &[f64], edges: [f64; 4]) -> Vec<u8> {
-    let code = |&x: &f64| edges.iter().map(|&edge| u8::from(edge < x)).sum();
-    values.iter().map(code).collect()
-}
-
-/// The same of ascending values, and ascending edges.
-fn codes_in_order(values: &[f64], edges: [f64; 4]) -> Vec<u8> {
-    let mut codes = Vec::with_capacity(values.len());
-    for (code, edge) in (0..).zip(edges) {
-        codes.resize(values.partition_point(|&x| x <= edge), code);
-    }
-    codes.resize(values.len(), 4);
-    codes
-}
-
-/// Codes of the ranks 1..=n that a stable sort gives; closed form of `qcut` over 1..=n.
-fn codes_by_rank(values: &[f64]) -> Result<Vec<u8>, CutError> {
-    let steps = values.len().checked_sub(1).filter(|&steps| steps > 0).ok_or(CutError::Tied)?;
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    // Finite values always compare; -0.0 and 0.0 are equal here, unlike under `total_cmp`.
-    order.sort_by(|&i, &j| values[i].partial_cmp(&values[j]).unwrap_or(std::cmp::Ordering::Equal));
-    let mut codes = vec![0; values.len()];
-    for (place, &row) in order.iter().enumerate() {
-        codes[row] = (5 * place).div_ceil(steps).saturating_sub(1) as u8;
-    }
-    Ok(codes)
 }
 
 #[cfg(test)]
@@ -391,20 +287,6 @@ mod tests {
             let column: Vec<f64> = (0..length).map(|i| (i * 7_919 % 10_007) as f64 / 3.0).collect();
             assert!(is_cut_as_the_reference_does(&column), "{length}");
         }
-    }
-
-    #[test]
-    fn one_value_out_of_order_is_noticed_wherever_it_stands() {
-        for length in [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK - 1] {
-            let column: Vec<f64> = (0..length).map(|i| (i / 3) as f64).collect();
-            assert!(ascend(&column), "{length}");
-            for place in 1..column.len() {
-                let mut column = column.clone();
-                column[place - 1] = column[place] + 0.5;
-                assert!(!ascend(&column), "{length}, {place}");
-            }
-        }
-        assert!(ascend(&[-0.0, 0.0, -0.0]));
     }
 
     #[test]

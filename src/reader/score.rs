@@ -1,12 +1,15 @@
-//! Scores: three bodies in, a scored batch out, or the one reason why not.
+//! Scores: three bodies in; a scored batch out, or the one reason why there is none.
 //!
-//! Owns what the three messages mean together: that they agree, and their scores. Does not own the
-//! format of a body (`message`) nor the arithmetic of a column (`quintile`). Pure.
+//! Owns what the three messages mean together: the checks that they agree, and their scores. Does not own the
+//! format of a body (`message`) or the arithmetic of a column (`quintile`). Pure.
 //!
-//! The one idea: every fault of a batch is looked for, and **the first in the contract's order is the
-//! reason for all three messages**, whichever of them it was found in.
+//! A batch may have several faults, in any of its messages. **The first in the contract's order is the reason
+//! for all three messages.**
 
-use crate::message::{CustomerIds, Message, Metric, Problem, Reason, decode};
+use crate::coordinates::MessageId;
+use crate::message::{CustomerIds, Message, Problem, Reason, decode};
+use crate::metric::Metric;
+use crate::metric::PerMetric;
 use crate::reader::pairing::{Batch, DeadLetter};
 use crate::reader::quintile::{self, Cut, CutError, Ties};
 use crate::reader::segment::SegmentMap;
@@ -23,36 +26,46 @@ pub struct Rules {
     pub max_customers: usize,
 }
 
-/// A batch with its scores. The three columns and the ids all have one entry per customer, in the
-/// order of the messages.
+/// A batch with its scores. The three columns and the ids have one entry per customer, in the order of the
+/// messages.
 #[derive(Debug)]
 pub struct Scored {
-    /// The partition that the three messages stood on.
+    /// The partition of the three messages.
     pub partition: i32,
     /// Their offsets.
-    pub offsets: [i64; 3],
+    pub offsets: PerMetric<i64>,
     /// Their key.
     pub key: Option<Vec<u8>>,
-    /// Whose customers these are.
+    /// The population of the customers.
     pub population: Option<String>,
     /// The instant of the snapshot.
     pub as_of: DateTime<Utc>,
-    /// The values as they came.
-    pub values: [Vec<f64>; 3],
-    /// Their quintiles; a recency code 0 is the best, a frequency or monetary code 0 the worst.
-    pub cuts: [Cut; 3],
-    /// Who the customers are, if the sender says.
+    /// The newest of the three message times, if a message has one.
+    pub produced_at: Option<DateTime<Utc>>,
+    /// The values of the messages.
+    pub values: PerMetric<Vec<f64>>,
+    /// The quintiles of the values. A recency code of 0 is the best, a frequency or monetary code of 0 the
+    /// worst.
+    pub cuts: PerMetric<Cut>,
+    /// The ids of the customers, if the sender gives any.
     pub customer_ids: Option<CustomerIds>,
 }
 
 impl Scored {
     /// How many customers the batch has.
     pub fn customers(&self) -> usize {
-        self.values[0].len()
+        self.values.recency.len()
+    }
+
+    /// Its three messages.
+    pub fn messages(&self) -> PerMetric<MessageId> {
+        let id =
+            |metric: Metric| MessageId { metric, partition: self.partition, offset: self.offsets[metric] };
+        PerMetric::from_fn(id)
     }
 }
 
-/// The scores 1..=5 of a customer, from its three codes 0..=4: the more recent, the better.
+/// The scores 1..=5 of a customer from its three codes 0..=4. A smaller recency scores higher.
 pub fn scores([recency, frequency, monetary]: [u8; 3]) -> [u8; 3] {
     [5 - recency, frequency + 1, monetary + 1]
 }
@@ -60,87 +73,96 @@ pub fn scores([recency, frequency, monetary]: [u8; 3]) -> [u8; 3] {
 /// Scores a batch.
 ///
 /// # Errors
-/// The three messages as dead letters of one and the same reason.
+/// The three messages as dead letters, all with the same reason.
 pub fn score(rules: &Rules, batch: Batch) -> Result<Scored, Vec<DeadLetter>> {
-    let [recency, ..] = &batch.messages;
-    let (partition, key) = (recency.partition, recency.key.clone());
-    let offsets = batch.messages.each_ref().map(|message| message.offset);
+    let (partition, key) = (batch.partition(), batch.messages.recency.key.clone());
+    let offsets = batch.messages.as_ref().map(|message| message.offset);
+    let produced_at = batch.messages.values().filter_map(Message::produced_at).max();
     match examine(rules, &batch) {
         Ok(Content { values, cuts, customer_ids, as_of, population }) => {
-            Ok(Scored { partition, offsets, key, population, as_of, values, cuts, customer_ids })
+            Ok(Scored { partition, offsets, key, population, as_of, produced_at, values, cuts, customer_ids })
         }
         Err(problem) => {
-            let letter = |message| DeadLetter { message, problem: problem.clone() };
-            Err(batch.messages.into_iter().map(letter).collect())
+            let refused_with = Some(offsets.recency);
+            let letter = |message| DeadLetter { message, problem: problem.clone(), refused_with };
+            Err(batch.messages.into_array().into_iter().map(letter).collect())
         }
     }
 }
 
 /// What three bodies say together.
 struct Content {
-    values: [Vec<f64>; 3],
-    cuts: [Cut; 3],
+    /// The values as they came.
+    values: PerMetric<Vec<f64>>,
+    /// Their quintiles.
+    cuts: PerMetric<Cut>,
+    /// The customers, if the sender names them.
     customer_ids: Option<CustomerIds>,
+    /// The instant of the snapshot.
     as_of: DateTime<Utc>,
+    /// The population, if the sender names it.
     population: Option<String>,
 }
 
-/// Checks in the order of the contract; the order of the statements is the order of the reasons.
+/// Checks a batch. **The order of the statements is the contract's order of reasons.**
 fn examine(rules: &Rules, batch: &Batch) -> Result<Content, Problem> {
-    let bodies = batch.messages.each_ref().map(|message| decode(message.metric, message.value.as_deref()));
-    let [recency, frequency, monetary] = bodies;
-    let [r, f, m] = [recency?, frequency?, monetary?];
+    let bodies = batch.messages.as_ref().map(|message| decode(message.metric, message.value.as_deref()));
+    let (r, f, m) = (bodies.recency?, bodies.frequency?, bodies.monetary?);
 
-    let values = all_or_first([r.values, f.values, m.values])?;
+    let values = all_or_first([r.values, f.values, m.values].into())?;
     let cuts = all_cuts(&values)?;
-    let customers = check_lengths(&values, [&r.customer_ids, &f.customer_ids, &m.customer_ids])?;
+    let customers = check_lengths(&values, [&r.customer_ids, &f.customer_ids, &m.customer_ids].into())?;
     if customers > rules.max_customers {
         let detail = format!("{customers} customers, more than --max-customers {}", rules.max_customers);
         return Err(Problem::new(Reason::TooLarge, detail));
     }
     let ids = [r.customer_ids, f.customer_ids, m.customer_ids];
-    let customer_ids = agreed(ids, Reason::BadCustomerId, "customer_id")?;
-    let as_of = agreed([r.as_of, f.as_of, m.as_of], Reason::BadAsOf, "as_of")?;
+    let customer_ids = agreed(ids.into(), Reason::BadCustomerId, "customer_id")?;
+    let as_of = agreed([r.as_of, f.as_of, m.as_of].into(), Reason::BadAsOf, "as_of")?;
     let as_of = as_of.map_or_else(|| earliest_timestamp(batch), Ok)?;
-    let population = agreed([r.population, f.population, m.population], Reason::BadPopulation, "population")?;
+    let populations = [r.population, f.population, m.population];
+    let population = agreed(populations.into(), Reason::BadPopulation, "population")?;
 
-    let [r, f, m] = cuts;
-    let settled = |metric: Metric, cut| settle_ties(metric, cut, &values[metric.index()], rules.ties);
-    let cuts = [settled(Metric::Recency, r)?, settled(Metric::Frequency, f)?, settled(Metric::Monetary, m)?];
+    let settled = |metric: Metric, cut| settle_ties(metric, cut, &values[metric], rules.ties);
+    let cuts = PerMetric {
+        recency: settled(Metric::Recency, cuts.recency)?,
+        frequency: settled(Metric::Frequency, cuts.frequency)?,
+        monetary: settled(Metric::Monetary, cuts.monetary)?,
+    };
     Ok(Content { values, cuts, customer_ids, as_of, population })
 }
 
-/// All three, or the first of their problems in the order of reasons.
-fn all_or_first<T: Default>(columns: [Result<T, Problem>; 3]) -> Result<[T; 3], Problem> {
+/// All three columns, or the problem whose reason comes first.
+fn all_or_first<T: Default>(columns: PerMetric<Result<T, Problem>>) -> Result<PerMetric<T>, Problem> {
     let mut problems = Vec::new();
     let columns = columns.map(|column| column.map_err(|problem| problems.push(problem)).unwrap_or_default());
     problems.into_iter().min_by_key(|problem| problem.reason).map_or(Ok(columns), Err)
 }
 
-/// The three columns cut, or the first of their problems in the order of reasons.
-fn all_cuts(columns: &[Vec<f64>; 3]) -> Result<[Cut; 3], Problem> {
+/// The cuts of the three columns, or the problem whose reason comes first.
+fn all_cuts(columns: &PerMetric<Vec<f64>>) -> Result<PerMetric<Cut>, Problem> {
     let cut = |metric: Metric| {
-        quintile::cut(&columns[metric.index()]).map_err(|e| match e {
+        quintile::cut(&columns[metric]).map_err(|e| match e {
             CutError::Empty => Problem::new(Reason::Empty, format!("`{metric}` message: no customers")),
             _ => Problem::new(Reason::NotFinite, format!("`{metric}` message: {e}")),
         })
     };
-    all_or_first(Metric::ALL.map(cut))
+    all_or_first(PerMetric::from_fn(cut))
 }
 
-/// How many customers there are, if all arrays agree on it.
+/// The number of customers, if the lengths of all arrays agree.
 fn check_lengths(
-    values: &[Vec<f64>; 3],
-    ids: [&Result<Option<CustomerIds>, Problem>; 3],
+    values: &PerMetric<Vec<f64>>,
+    ids: PerMetric<&Result<Option<CustomerIds>, Problem>>,
 ) -> Result<usize, Problem> {
     let mismatch = |detail: String| Err(Problem::new(Reason::LengthMismatch, detail));
-    let lengths = values.each_ref().map(Vec::len);
-    let [customers, ..] = lengths;
-    if lengths.iter().any(|&length| length != customers) {
-        let [r, f, m] = lengths;
+    let lengths = values.as_ref().map(Vec::len);
+    let customers = lengths.recency;
+    if lengths.values().any(|&length| length != customers) {
+        let [r, f, m] = lengths.into_array();
         return mismatch(format!("the arrays have {r} (recency), {f} (frequency), {m} (monetary) elements"));
     }
-    for (metric, ids) in Metric::ALL.into_iter().zip(ids) {
+    for (metric, ids) in ids {
         if let Ok(Some(ids)) = ids
             && ids.len() != customers
         {
@@ -151,16 +173,15 @@ fn check_lengths(
     Ok(customers)
 }
 
-/// The value of an optional field that may stand in any of the three messages.
+/// The value of an optional field, which any of the three messages may have.
 fn agreed<T: PartialEq>(
-    fields: [Result<Option<T>, Problem>; 3],
+    fields: PerMetric<Result<Option<T>, Problem>>,
     reason: Reason,
     name: &str,
 ) -> Result<Option<T>, Problem> {
     let mut found: Option<(Metric, T)> = None;
-    let [r, f, m] = fields;
-    for (metric, value) in Metric::ALL.into_iter().zip([r?, f?, m?]) {
-        match (&found, value) {
+    for (metric, value) in fields {
+        match (&found, value?) {
             (Some((first, known)), Some(value)) if *known != value => {
                 let detail = format!("the `{first}` and `{metric}` messages disagree on `{name}`");
                 return Err(Problem::new(reason, detail));
@@ -172,12 +193,12 @@ fn agreed<T: PartialEq>(
     Ok(found.map(|(_, value)| value))
 }
 
-/// The earliest of the three message times: what `as_of` means where no message has it.
+/// The earliest of the three message times: the meaning of `as_of` if no message has the field.
 fn earliest_timestamp(batch: &Batch) -> Result<DateTime<Utc>, Problem> {
     let earliest =
-        batch.messages.iter().filter(|message| message.timestamp.is_some()).min_by_key(|m| m.timestamp);
+        batch.messages.values().filter(|message| message.timestamp.is_some()).min_by_key(|m| m.timestamp);
     earliest.and_then(Message::produced_at).ok_or_else(|| {
-        Problem::new(Reason::BadAsOf, "no `as_of`, and the messages have no time that could stand for it")
+        Problem::new(Reason::BadAsOf, "no `as_of`, and the messages have no timestamp to use instead")
     })
 }
 

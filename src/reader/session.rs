@@ -1,158 +1,151 @@
-//! One session: a consumer, its connections to Postgres, and all that was read and not yet stored.
+//! One session: a consumer, its connections to Postgres, and everything that was read and not yet stored.
 //!
-//! Owns the loop *read, pair, score, commit* and the memory budget. Does not own what happens after an
-//! error: it returns it, and everything here is thrown away.
+//! Owns the loop *read, pair, score, commit*. Does not decide what happens after an error: a session returns
+//! its error and is dropped as a whole.
 //!
-//! The one idea: **a single task owns all state**, so there is nothing to lock. Threads only score and
-//! commit; what they hand back is taken in here, between two messages.
+//! **A single task owns all state**, so there is nothing to lock. Threads score, commit and query the
+//! brokers; the loop handles their results between two messages. State lives as long as what it describes:
+//! everything about an assignment is one value, a [`holding::Holding`], and a revocation drops it.
 
 mod assignment;
+mod brokers;
+mod catch_up;
+mod clock;
 mod commit;
 mod comparison;
 mod error;
-mod flow;
-mod log;
-mod opening;
-mod pipeline;
-mod stored;
-mod suspicion;
-mod topics;
-mod waiting;
-mod watchdog;
+mod held;
+mod held_up;
+mod holding;
+mod idle;
+pub(super) mod log;
+mod marks;
+mod membership;
+mod memory;
+pub(super) mod opening;
+mod other_database;
+pub(super) mod owner;
+mod partners;
+mod queue;
+mod receipt;
+mod refusals;
+mod rest;
+mod scorers;
+mod signs;
+mod soundness;
+pub(super) mod topics;
+mod torn;
+mod upkeep;
+pub(super) mod watchdog;
+mod writers;
 
 pub use error::SessionError;
+pub use memory::Memory;
 
-use super::Options;
-use super::budget::{Budget, Reading};
-use super::pairing::{Pairing, Position};
+use super::budget::Reading;
 use super::progress::Read;
-use super::store::{Source, Store, Tables};
-use crate::backoff::Steps;
-use crate::failpoint;
-use crate::kafka::{Cluster, Consumer, Event, KafkaError, LogPosition};
-use crate::message::{Message, Metric};
+use super::{Ending, Options};
+use crate::kafka::{Cluster, Consumer, Event, KafkaError, Right};
 use crate::shutdown::Shutdown;
+use brokers::Brokers;
+use clock::ReadingClock;
+use futures_util::FutureExt as _;
+use idle::Idle;
+use membership::Membership;
 use opening::{Connections, ask_cluster_id, connect};
-use pipeline::Pipeline;
-use std::collections::{BTreeMap, BTreeSet};
+use owner::Owner;
+use signs::Signs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stored::Stored;
-use suspicion::Suspicion;
-use tokio::sync::Mutex;
-use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
-use topics::Topics;
-use waiting::{Answer, Idle, ReadingClock};
+use upkeep::Upkeep;
 use watchdog::Watchdog;
+use writers::Writers;
 
-/// Messages taken in before the loop looks after everything else again.
+/// Messages handled before the loop turns to everything else again.
 const MESSAGES_AT_ONCE: usize = 512;
-/// Positions, overdue messages and waiting are looked after this often.
+/// How often the loop turns to positions, overdue messages and questions to the brokers.
 const TICK: Duration = Duration::from_millis(100);
-/// A session that lasted so long has found everything in order, even if there was nothing to store. (One that
-/// only waited for a lock ends before.)
-const SOUND_AFTER: Duration = Duration::from_secs(30);
-
-/// The little that outlives a session.
-#[derive(Debug, Default)]
-pub struct Memory {
-    suspicion: Suspicion,
-    /// With `--until-caught-up`: the high watermarks when a partition was first assigned.
-    targets: BTreeMap<i32, [i64; 3]>,
-    /// What the tables had when the process started; `None` before they were made or found.
-    tables: Option<Tables>,
-}
 
 /// See the module.
 pub struct Session<'a> {
+    /// What the flags say.
     options: &'a Options,
+    /// Whether the reader is to stop.
     shutdown: &'a Shutdown,
+    /// What one session of this process leaves to the next.
     memory: &'a mut Memory,
-    source: Source,
-    cluster: Arc<Cluster>,
+    /// The Kafka consumer, a member of the group.
     consumer: Consumer,
+    /// Questions to the brokers.
+    brokers: Brokers,
     /// The connection that takes partitions.
-    owner: Arc<Mutex<Store>>,
-    watchdog: Watchdog,
-    pairing: Pairing,
-    pipeline: Pipeline,
-    budget: Budget,
-    clock: ReadingClock,
-    paused: BTreeSet<(Metric, i32)>,
-    stored: BTreeMap<i32, Stored>,
-    answers: JoinSet<Answer>,
-    tick: Interval,
-    topics: Topics,
+    owner: Owner,
+    /// The connections that commit.
+    writers: Writers,
+    /// What the group has assigned.
+    membership: Membership,
+    /// How long no partition has been held, and what was asked and logged about it.
     idle: Idle,
-    trouble: Steps,
-    /// The group has spoken: what it assigned is held, be it nothing.
-    assigned: bool,
-    /// The topics did not fit when the group last assigned them.
-    misfit: bool,
-    opened: Instant,
-    committed: bool,
+    /// The time spent reading.
+    clock: ReadingClock,
+    /// See [`TICK`].
+    tick: Interval,
+    /// What it shows of itself.
+    signs: Signs,
 }
 
 impl<'a> Session<'a> {
-    /// Connects to both sides; waits for the brokers as long as it takes. `None` if the reader is to stop.
+    /// Connects to Kafka and Postgres; waits for the brokers as long as it takes. `None`: it is to stop.
     pub async fn open(
         options: &'a Options,
         shutdown: &'a Shutdown,
         memory: &'a mut Memory,
     ) -> Result<Option<Self>, SessionError> {
-        let cluster = Arc::new(Cluster::new(&options.kafka)?);
-        let asking = ask_cluster_id(Arc::clone(&cluster), options);
+        let cluster = Arc::new(Cluster::new(&options.kafka, Right::Read)?);
         let cluster_id = tokio::select! {
             () = shutdown.requested() => return Ok(None),
-            id = asking => id?,
+            id = ask_cluster_id(Arc::clone(&cluster), &memory.vitals.health) => id?,
         };
         let source = opening::source(options, cluster_id);
-        let mut watchdog = Watchdog::new(&options.database_url);
+        let health = Arc::clone(&memory.vitals.health);
+        let mut watchdog = Watchdog::new(&options.database, Arc::clone(&health));
         let connecting = connect(&mut watchdog, options, &source, memory);
         let Connections { owner, writers, topics } = tokio::select! {
             () = shutdown.requested() => return Ok(None),
             connected = connecting => connected?,
         };
         let consumer = Consumer::subscribe(&options.kafka, &options.group_id)?;
-        tracing::info!(
-            group = options.group_id,
-            cluster = source.cluster_id,
-            topics = options.kafka.topics.join(","),
-            "ready"
-        );
+        opening::log_ready(options, &source);
+        memory.vitals.session_opened();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Some(Self {
+        let upkeep = Upkeep::new(&options.database, &source, options.retention);
+        let mut session = Self {
             options,
             shutdown,
             memory,
-            source,
-            cluster,
             consumer,
-            owner: Arc::new(Mutex::new(owner)),
-            watchdog,
-            pairing: Pairing::new(options.pairing_timeout),
-            pipeline: Pipeline::new(options.rules.clone(), writers),
-            budget: Budget::new(options.buffer_bytes),
-            clock: ReadingClock::start(),
-            paused: BTreeSet::new(),
-            stored: BTreeMap::new(),
-            answers: JoinSet::new(),
-            tick,
+            brokers: Brokers::new(cluster, topics, health),
+            owner: Owner::new(owner, watchdog, source).with(upkeep),
+            writers: Writers::new(options.rules.clone(), writers),
+            membership: Membership::Joining,
             idle: Idle::begun(),
-            trouble: Steps::default(),
-            assigned: false,
-            misfit: false,
-            opened: Instant::now(),
-            committed: false,
-            topics: Topics::stored(topics),
-        }))
+            clock: ReadingClock::start(),
+            tick,
+            signs: Signs::begun(),
+        };
+        // As early as possible: it may take a while until the group assigns.
+        tokio::select! {
+            () = shutdown.requested() => return Ok(None),
+            found = session.find_marks() => found?,
+        }
+        Ok(Some(session))
     }
 
-    /// Whether this session has worked: an outage that ends it is a new one.
+    /// Whether this session has worked. If it has, an outage that ends it counts as a new one.
     pub fn was_sound(&self) -> bool {
-        self.committed || self.opened.elapsed() > SOUND_AFTER
+        self.signs.sound.has_worked()
     }
 
     /// Leaves the group.
@@ -160,56 +153,52 @@ impl<'a> Session<'a> {
         self.consumer.close().await;
     }
 
-    /// The loop. Returns when the reader is to stop, or has caught up if it is to stop then.
-    pub async fn work(&mut self) -> Result<(), SessionError> {
+    /// Runs the loop until the reader is to stop or, with `--until-caught-up`, has caught up.
+    pub async fn work(&mut self) -> Result<Ending, SessionError> {
         loop {
             tokio::select! {
                 biased;
-                () = self.shutdown.requested() => return self.drain().await,
-                mute = self.watchdog.alarm() => return Err(mute),
-                receipt = self.pipeline.next(&mut self.memory.suspicion), if self.pipeline.is_busy() => {
-                    self.on_commit(receipt?);
-                }
-                Some(answer) = self.answers.join_next() => self.on_answer(answer).await?,
+                () = self.shutdown.requested() => return self.drain().await.map(|()| Ending::Done),
+                mute = self.owner.mute() => return Err(mute),
+                Some(receipt) = self.writers.next(&mut self.memory.refusals) => self.on_commit(&receipt?),
+                Some(scored) = self.membership.scored() => scored?,
+                Some(answer) = self.brokers.answer() => self.on_answer(answer?).await?,
                 _ = self.tick.tick() => self.on_tick()?,
                 event = self.consumer.next() => self.on_events(event).await?,
             }
-            self.pipeline.collect(&mut self.pairing);
+            if let Membership::Holding(holding) = &mut self.membership {
+                holding.collect();
+            }
             self.start_work()?;
             self.control_reading()?;
-            if self.options.until_caught_up && self.has_caught_up() {
-                tracing::info!("caught up");
-                return Ok(());
+            if self.has_caught_up() {
+                return self.end_caught_up().await;
             }
         }
     }
 
-    /// Finishes what is under way, and stores how far reading got: a transaction marker behind the last batch
-    /// may be gone when the reader comes back.
+    /// Finishes the commits under way, and stores what is scored and how far reading got. (By the time the
+    /// reader comes back, retention may have removed a transaction marker behind the last batch.) What is not
+    /// scored yet is read again.
     async fn drain(&mut self) -> Result<(), SessionError> {
         self.finish_commits().await?;
-        self.look_at_positions()?;
-        self.stored.keys().for_each(|&partition| self.pipeline.note_progress(partition));
-        self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
+        while let Some(Some(scored)) = self.membership.scored().now_or_never() {
+            scored?;
+        }
+        self.read_positions()?;
+        if let Membership::Holding(holding) = &mut self.membership {
+            holding.note_all_progress();
+        }
+        self.start_commits()?;
         self.finish_commits().await
     }
 
-    /// Gives threads what is ready for them. **A commit is built from the newest positions**: the marker behind
-    /// the last message is read past by then as a rule, and retention may take it.
-    fn start_work(&mut self) -> Result<(), SessionError> {
-        if self.pipeline.may_commit() {
-            self.look_at_positions()?;
-        }
-        self.pipeline.start(&mut self.pairing, &self.memory.suspicion);
-        Ok(())
-    }
-
-    /// Takes in an event, and what else is there already.
+    /// Handles an event, and the events that are ready behind it.
     async fn on_events(&mut self, event: Event) -> Result<(), SessionError> {
         self.on_event(event).await?;
         for _ in 0..MESSAGES_AT_ONCE {
-            // Near the limit, what may be read is looked at after every message.
-            if self.budget.reading() != Reading::All {
+            // Near the memory limit, the budget decides after every message what may be read.
+            if self.membership.reading() != Reading::All {
                 break;
             }
             let Some(event) = self.consumer.next_ready() else { break };
@@ -221,28 +210,22 @@ impl<'a> Session<'a> {
     async fn on_event(&mut self, event: Event) -> Result<(), SessionError> {
         match event {
             Event::Message(message) => {
-                let weight = message.weight();
-                let Message { metric, partition, offset, .. } = message;
-                match self.pairing.push(message, self.clock.now()) {
-                    Read::New => {
-                        self.budget.hold(weight);
-                        failpoint::reach("after_poll");
-                    }
-                    Read::Passed => {}
-                    Read::Replaced => return self.on_replaced(Position { partition, metric, offset }).await,
+                self.brokers.on_message();
+                let Membership::Holding(holding) = &mut self.membership else { return Ok(()) };
+                let id = message.id();
+                match holding.push(message, self.clock.now()) {
+                    Read::New | Read::Passed => Ok(()),
+                    Read::Replaced => self.on_replaced(id).await,
                 }
-                self.trouble.reset();
-                Ok(())
             }
             Event::Assigned(partitions) => self.on_assigned(partitions).await,
             Event::Revoked => self.on_revoked().await,
-            // The next session finds out which, when it takes the partitions.
+            // The next session finds out which position, when it takes the partitions.
             Event::PositionLost => Err(SessionError::Broken("a position is not in the log".into())),
             Event::Fatal(what) => Err(SessionError::Broken(format!("kafka: {what}"))),
+            Event::Denied => Err(self.denied().await.into()),
             Event::Error(KafkaError::Transient(what)) => {
-                if let Some(lasted) = self.trouble.due() {
-                    tracing::warn!(for_s = lasted.as_secs(), "kafka: {what}; going on");
-                }
+                self.brokers.on_trouble(&what);
                 Ok(())
             }
             Event::Error(error) => Err(error.into()),
@@ -250,42 +233,60 @@ impl<'a> Session<'a> {
     }
 
     fn on_tick(&mut self) -> Result<(), SessionError> {
-        self.clock.tick(self.budget.reading() != Reading::Nothing);
-        self.look_at_positions()?;
-        let now = self.clock.now();
-        for (partition, metric) in self.pairing.ask_marks(now) {
-            self.ask_mark(partition, metric, now);
-        }
-        self.pairing.expire(now);
-        self.note_progress();
-        self.look_after_idleness();
-        self.look_after_topics();
-        self.look_after_progress();
+        self.show_signs()?;
+        self.clock.tick(self.membership.reading() != Reading::Nothing, Instant::now());
+        self.read_positions()?;
+        self.expire_messages();
+        self.say_who_waits();
+        self.ask_why_idle();
+        self.ask_topic_ids();
+        self.compare_progress();
+        self.watch_others();
+        self.ask_whether_stored_elsewhere();
+        self.keep_up();
         Ok(())
     }
 
-    /// Does something with the connection that owns, on a thread.
-    async fn with_owner<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut Store) -> Result<T, SessionError> + Send + 'static,
-    ) -> Result<T, SessionError> {
-        let owner = Arc::clone(&self.owner);
-        let work = async { blocking(move || work(&mut owner.blocking_lock())).await? };
-        self.watchdog.guard(work).await
+    /// Notes how far each topic was read, including offsets that hold no message.
+    fn read_positions(&mut self) -> Result<(), SessionError> {
+        if let Membership::Holding(holding) = &mut self.membership {
+            let positions = self.consumer.positions()?;
+            holding.read_up_to(&positions);
+            let positions = holding.positions(positions);
+            self.say_what_holds_up(&positions);
+        }
+        Ok(())
     }
 
-    /// Takes in how far each topic was read, past what is no message.
-    fn look_at_positions(&mut self) -> Result<(), SessionError> {
-        for LogPosition { metric, partition, offset, leader_epoch } in self.consumer.positions()? {
-            self.pairing.read_up_to(partition, metric, offset, leader_epoch);
+    /// Gives up messages whose partners are missing, and queues progress that no batch would store.
+    fn expire_messages(&mut self) {
+        let Membership::Holding(holding) = &mut self.membership else { return };
+        let now = self.clock.now();
+        let wanted = holding.watermarks_wanted(now);
+        holding.expire(now);
+        holding.note_progress(self.memory.marks.as_ref(), self.writers.busy(), Instant::now());
+        wanted.into_iter().for_each(|at| self.ask_watermark(at, now));
+    }
+
+    /// Pauses and resumes topics as the memory budget requires.
+    fn control_reading(&mut self) -> Result<(), SessionError> {
+        let Membership::Holding(holding) = &mut self.membership else { return Ok(()) };
+        if holding.make_room(!self.writers.are_idle()) {
+            self.start_work()?;
+        }
+        let Membership::Holding(holding) = &mut self.membership else { return Ok(()) };
+        let (pause, resume) = holding.change_paused();
+        if !pause.is_empty() {
+            self.consumer.pause(&pause)?;
+        }
+        if !resume.is_empty() {
+            self.consumer.resume(&resume)?;
         }
         Ok(())
     }
 }
 
-/// Runs what blocks on a thread for such.
+/// Runs blocking work on a thread for blocking work.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SessionError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| SessionError::Broken(format!("a thread failed: {error}")))
+    Ok(tokio::task::spawn_blocking(work).await?)
 }

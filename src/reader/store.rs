@@ -1,202 +1,181 @@
-//! Postgres: with `store/`, the only place with queries.
+//! What the reader stores in Postgres, and the transaction that stores it exactly once.
 //!
-//! Owns what is stored, and the transaction that makes it exactly once. Does not decide what to store.
-//! Everything here blocks; the session calls it on threads made for that.
+//! Does not decide what to store. Does not own connections, nor what their errors mean (`crate::postgres`).
+//! Everything here blocks; the session calls it on threads of its own.
 //!
-//! The one idea: **rows, `batches`, dead letters and progress move in one transaction, which succeeds
-//! only if the partition is exactly as this session left it** (`ownership`). Whatever the reader remembers may be
-//! lost or wrong; what the tables say is enough to go on.
-//!
-//! **Nothing is kept in the server between two transactions**: no setting of the session, no named statement, no
-//! lock. So every transaction may run in another server process, as behind a pooler.
+//! **Rows, `batches`, dead letters and progress move in one transaction, which succeeds only if the partition
+//! is exactly as this session left it** (`ownership`, `compare_and_set`). What the reader remembers may be
+//! lost or wrong: the tables alone are enough to go on.
 
-mod address;
 mod compare_and_set;
 mod contradictions;
 mod error;
 mod evidence;
+mod expiry;
+mod group;
 mod insert;
+mod joining;
+mod letters;
+mod look;
+mod other_schema;
 mod ownership;
-mod probe;
+mod partitions;
+mod readiness;
+mod retraction;
 mod rows;
+mod second_opinion;
 mod source;
-mod tables;
-mod watch;
+mod taking;
+mod trial;
+mod windows;
 
-pub use address::longest_connect;
+pub use crate::postgres::{Tables, Watch};
 pub use error::StoreError;
+pub use expiry::Expired;
+pub use letters::Letter;
+pub use look::MOST_COUNTED;
 pub use ownership::Ownership;
-pub use probe::{Probe, Verdict, judge, probe};
+pub use retraction::Retracted;
 pub use rows::write as write_rows;
-pub use source::Source;
-pub use tables::Tables;
-pub use watch::{CONNECTING, Waiting, Watch};
+pub use source::KafkaSource;
 
 use crate::failpoint;
+use crate::metric::PerMetric;
+use crate::postgres::{Address, Client, Isolation};
 use crate::reader::pairing::DeadLetter;
 use crate::reader::score::{Rules, Scored};
-use chrono::{DateTime, Utc};
-use diesel::connection::CacheSize;
 use diesel::prelude::*;
-use diesel::sql_types::{Integer, Timestamptz};
+use insert::Added;
+use readiness::Known;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use watch::Backend;
-
-/// Settings of one transaction, and who serves it. A reader that froze inside a transaction keeps its locks for 5 s at
-/// most; who waits for them waits longer than that. One whose host is gone is noticed by the server within half a
-/// minute.
-const BEGIN: &str = "
-    SELECT pg_backend_pid() AS pid, now() AS begun, pg_postmaster_start_time() AS server,
-        set_config('idle_in_transaction_session_timeout', '5s', true),
-        set_config('lock_timeout', '10s', true),
-        set_config('tcp_keepalives_idle', '10', true),
-        set_config('tcp_keepalives_interval', '5', true),
-        set_config('tcp_keepalives_count', '3', true),
-        set_config('tcp_user_timeout', '30s', true)";
-
-/// What [`BEGIN`] answers.
-#[derive(QueryableByName)]
-struct Begun {
-    #[diesel(sql_type = Integer)]
-    pid: i32,
-    #[diesel(sql_type = Timestamptz)]
-    begun: DateTime<Utc>,
-    #[diesel(sql_type = Timestamptz)]
-    server: DateTime<Utc>,
-}
-
-/// What a transaction sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Isolation {
-    /// READ COMMITTED: each statement what is committed by then.
-    Usual,
-    /// REPEATABLE READ, reading only: all statements the same moment.
-    OneSnapshot,
-}
+use std::time::Instant;
+use windows::Window;
 
 /// What one transaction stores of one partition.
 #[derive(Debug)]
 pub struct Part {
     /// The partition number.
     pub partition: i32,
-    /// How the partition must be found.
+    /// How the transaction must find the partition.
     pub expected: Ownership,
     /// Per topic, the lowest offset that is not settled once this is stored.
-    pub next: [i64; 3],
+    pub next: PerMetric<i64>,
     /// Per topic, a leader epoch in which the log had everything below `next`; `None` if none is known.
-    pub leader_epochs: [Option<i32>; 3],
+    pub leader_epochs: PerMetric<Option<i32>>,
     /// Batches to store.
     pub batches: Vec<Scored>,
     /// Messages to keep unscored.
     pub dead_letters: Vec<DeadLetter>,
 }
 
-/// A connection to Postgres.
+/// A connection that reads and writes the tables of one consumer group.
 pub struct Store {
-    connection: PgConnection,
+    /// The connection.
+    client: Client,
+    /// What its statements need to know.
     context: Context,
+    /// Where the database is.
+    address: Address,
 }
 
 /// What statements need to know beside the connection they run on.
 struct Context {
-    source: Source,
-    watch: Arc<Watch>,
-    /// What must be there.
+    /// The group, and whose offsets its progress counts.
+    source: KafkaSource,
+    /// The tables that must be there.
     tables: Tables,
-    /// Which table `progress` was when the session began.
-    progress_oid: u32,
-    /// This is not the first session of the process.
+    /// Which tables there were when the session began; nothing before that.
+    known: Known,
+    /// Whether this process has had a session before.
     is_later: bool,
+    /// The highest id of a batch that this connection knows to be given; `None` if it does not know that no row has
+    /// a higher one.
+    highest_id: Cell<Option<i64>>,
+    /// Where rows go, for each window of ids that this connection has used.
+    windows: RefCell<BTreeMap<i64, Window>>,
+    /// The windows of ids that the transaction under way uses.
+    in_use: RefCell<Vec<i64>>,
 }
 
 impl Store {
     /// Connects.
     ///
     /// # Errors
-    /// [`StoreError::Unreachable`] or [`StoreError::Refused`].
-    pub fn connect(database_url: &str, source: Source, watch: Arc<Watch>) -> Result<Self, StoreError> {
-        let connection = {
-            let _work = watch.begin(CONNECTING);
-            let mut connection = PgConnection::establish(&address::with_defaults(database_url))?;
-            // Named statements are of one server process.
-            connection.set_prepared_statement_cache_size(CacheSize::Disabled);
-            connection
+    /// [`StoreError::Postgres`].
+    pub fn connect(address: &Address, source: KafkaSource, watch: Arc<Watch>) -> Result<Self, StoreError> {
+        let client = Client::connect(address, watch)?;
+        let context = Context {
+            source,
+            tables: Tables::default(),
+            known: Known::default(),
+            is_later: false,
+            highest_id: Cell::new(None),
+            windows: RefCell::default(),
+            in_use: RefCell::default(),
         };
-        Ok(Self {
-            connection,
-            context: Context { source, watch, tables: Tables::default(), progress_oid: 0, is_later: false },
-        })
+        Ok(Self { client, context, address: address.clone() })
     }
 
-    /// Makes this a connection of the same session as `owner`, which has found the tables.
+    /// Makes this a connection of the same session as `owner`, which has checked the tables.
     pub fn join(&mut self, owner: &Self) {
         self.context.tables = owner.context.tables.clone();
-        self.context.progress_oid = owner.context.progress_oid;
+        self.context.known = owner.context.known;
+        self.context.highest_id = owner.context.highest_id.clone();
     }
 
     /// Stores everything or nothing.
     ///
-    /// COPY comes first and progress last, so a reader that freezes on the way holds no lock that its
+    /// COPY comes first and progress last: a reader that freezes before the end holds no lock that its
     /// successor needs.
     ///
     /// # Errors
-    /// [`StoreError::Moved`] if one of the partitions is not as expected. **After any error the outcome
-    /// is unknown and the connection is to be dropped**; the tables tell which it was.
+    /// [`StoreError::Moved`] if one of the partitions is not as expected. **After any error the outcome is
+    /// unknown and the connection must be dropped**; the tables say which it was.
     pub fn commit(&mut self, rules: &Rules, parts: &[Part]) -> Result<(), StoreError> {
-        self.transaction("storing batches", Isolation::Usual, |connection, context| {
-            failpoint::reach("after_begin");
-            let scored: Vec<&Scored> = parts.iter().flat_map(|part| &part.batches).collect();
-            let ids = insert::new_batch_ids(connection, scored.len())?;
-            if !scored.is_empty() {
-                context.watch.step("COPY into `segments`");
-                insert::segments(connection, rules, &ids, &scored, &context.watch)?;
-            }
-            failpoint::reach("after_copy");
-            context.watch.step("INSERT into `batches`");
-            insert::batches(connection, rules, &context.source, &ids, &scored)?;
-            insert::dead_letters(connection, &context.source, &context.watch, parts)?;
-            context.watch.step("UPDATE of `progress`");
-            context.move_progress(connection, parts)?;
-            failpoint::reach("before_commit");
-            Ok(())
-        })
+        let begun = Instant::now();
+        let stored =
+            self.transaction("storing batches", Isolation::ReadCommitted, |connection, watch, context| {
+                failpoint::reach("after_begin");
+                let scored: Vec<&Scored> = parts.iter().flat_map(|part| &part.batches).collect();
+                let ids = insert::new_batch_ids(connection, scored.len())?;
+                failpoint::reach("after_ids");
+                context.check_ids(connection, &ids)?;
+                let windows = context.windows_of(connection, &ids)?;
+                let source = &context.source;
+                let added = Added { rules, source, ids: &ids, windows: &windows, scored: &scored, parts };
+                added.insert(connection, watch)?;
+                watch.step("UPDATE of `progress`");
+                context.move_progress(connection, parts, &windows)?;
+                failpoint::reach("before_commit");
+                Ok(())
+            });
+        stored.map_err(|error| self.second_opinion(rules, parts, error, begun.elapsed()))
     }
 
-    /// Does `work` in a transaction of its own.
+    /// Asks the server for nothing but an answer.
+    ///
+    /// # Errors
+    /// [`StoreError::Postgres`], and [`StoreError::Unready`] if tables are missing.
+    pub fn feel_pulse(&mut self) -> Result<(), StoreError> {
+        let Self { client, context, .. } = self;
+        let answered = client.ask("a question whether it is there", |connection| {
+            diesel::sql_query("SELECT 1").execute(connection).map_err(StoreError::from)
+        });
+        answered.map(drop).map_err(|error| context.why_failed(client, error))
+    }
+
+    /// Runs `work` in a transaction of its own. If a statement fails, finds out why.
     fn transaction<T>(
         &mut self,
         step: &'static str,
         isolation: Isolation,
-        work: impl FnOnce(&mut PgConnection, &Context) -> Result<T, StoreError>,
+        work: impl FnOnce(&mut PgConnection, &Watch, &Context) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let Self { connection, context } = self;
-        let _work = context.watch.begin(step);
-        let mut transaction = match isolation {
-            Isolation::Usual => connection.build_transaction(),
-            Isolation::OneSnapshot => connection.build_transaction().repeatable_read().read_only(),
-        };
-        let done = transaction.run(|connection| {
-            let Begun { pid, begun, server } = diesel::sql_query(BEGIN).get_result(connection)?;
-            context.watch.served_by(Backend { pid, begun }, server);
-            let done = work(connection, context)?;
-            context.watch.step("COMMIT");
-            Ok(done)
-        });
-        done.map_err(|error| match error {
-            StoreError::Statement(_) | StoreError::Refused { .. } => why_failed(connection, context, error),
-            other => other,
-        })
-    }
-}
-
-/// Why a statement failed: because the connection broke (during COPY that looks the same), because the tables are not
-/// there or are other ones (a restore grants rights last), or for a reason of its own.
-fn why_failed(connection: &mut PgConnection, context: &Context, error: StoreError) -> StoreError {
-    context.watch.step("looking at the tables");
-    match context.tables.check(connection).and_then(|()| context.is_table_of_session(connection)) {
-        Ok(()) if context.is_later => error.when_rights_may_come(),
-        Ok(()) => error,
-        Err(missing @ StoreError::Unready(_)) => missing,
-        Err(_) => error.on_broken_connection(),
+        let Self { client, context, .. } = self;
+        context.in_use.borrow_mut().clear();
+        let done = client.transaction(step, isolation, |connection, watch| work(connection, watch, context));
+        done.map_err(|error| context.why_failed(client, error.during(step)))
     }
 }

@@ -1,28 +1,32 @@
-//! They ask the real librdkafka, about every property that it lists.
+//! Tests with the real librdkafka, over every property that it lists.
 
-#![expect(unsafe_code, reason = "rdkafka does not hand out librdkafka's list of properties")]
+#![expect(unsafe_code, reason = "rdkafka does not give access to librdkafka's list of properties")]
 
 use super::*;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 
-/// A property of librdkafka's own list.
+/// A property in librdkafka's own list.
 struct Listed {
+    /// Its name, without `topic.`.
     name: String,
-    /// The property that it is another name of.
+    /// The property for which this is another name.
     alias_of: Option<String>,
+    /// Its default value; may be empty.
     default: String,
-    /// Values that it takes: numbers from and to, or words.
+    /// Values that it accepts: a range of numbers, or words.
     range: String,
+    /// Its type: `boolean`, `integer`, `string` and others.
     kind: String,
+    /// Whether it stands in the part of the list for topics.
     is_topic: bool,
 }
 
-/// librdkafka's own list, as it prints it for its manual.
+/// librdkafka's own list, as it is printed for its manual.
 fn listed() -> Vec<Listed> {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = CString::new(file.path().to_str().unwrap()).unwrap();
-    // SAFETY: both strings end in zero; the stream is checked, used by nobody else, and closed.
+    // SAFETY: both strings end in zero; the stream is checked, used only here, and closed.
     unsafe {
         let stream = libc::fopen(path.as_ptr(), c"w".as_ptr());
         assert!(!stream.is_null());
@@ -50,12 +54,12 @@ fn listed() -> Vec<Listed> {
 }
 
 impl Listed {
-    /// The name under which nothing else is meant, be it in the other part of the list.
+    /// Its unambiguous name, in case the other part of the list has the same.
     fn spelt(&self) -> String {
         if self.is_topic { format!("topic.{}", self.name) } else { self.name.clone() }
     }
 
-    /// Two values, one of which at least is not the default; none of what takes no text.
+    /// Two values, at least one of them not the default; `None` if the property takes no text.
     fn values(&self) -> Option<[String; 2]> {
         let words: Vec<&str> = self.range.split(", ").collect();
         let values = match self.kind.as_str() {
@@ -77,7 +81,7 @@ impl Listed {
         Some(values)
     }
 
-    /// Whether it can be set here at all.
+    /// Whether it can be set in this build.
     fn is_settable(&self) -> bool {
         let is_reserved_by_name = self.name == "plugin.library.paths";
         let built_in = |values: &[String; 2]| Settings::after(&[(&self.spelt(), &values[0])]).is_ok();
@@ -88,7 +92,8 @@ impl Listed {
 #[test]
 fn every_name_of_a_reserved_setting_is_refused_and_no_other() {
     let listed = listed();
-    // What means the same: the name itself, what it is an alias of, and its aliases, each with and without `topic.`.
+    // The same setting: the name itself, the name that it is an alias of, and its aliases, each with and
+    // without `topic.`.
     let canonical = |property: &Listed| {
         let name = property.alias_of.as_ref().unwrap_or(&property.name);
         format!("{}{name}", if property.is_topic { "topic." } else { "" })
@@ -99,7 +104,7 @@ fn every_name_of_a_reserved_setting_is_refused_and_no_other() {
     let mut refused = 0;
     for property in &listed {
         let mut names = vec![property.spelt()];
-        // Without `topic.` the other part of the list comes first.
+        // Without `topic.`, librdkafka looks into the other part of the list first.
         if property.is_topic && !listed.iter().any(|other| !other.is_topic && other.name == property.name) {
             names.push(property.name.clone());
         }
@@ -114,7 +119,7 @@ fn every_name_of_a_reserved_setting_is_refused_and_no_other() {
 }
 
 #[test]
-fn back_doors_are_named_with_what_they_lead_to() {
+fn another_name_of_a_reserved_setting_is_refused_with_the_setting() {
     let cases = [
         (
             "topic.auto.offset.reset",
@@ -136,7 +141,7 @@ fn back_doors_are_named_with_what_they_lead_to() {
 }
 
 #[test]
-fn what_no_name_is_recognised_for_is_judged_in_the_end() {
+fn a_reserved_setting_that_differs_in_the_end_is_refused() {
     let ours = [("auto.offset.reset", "error"), ("bootstrap.servers", "here:1"), ("client.id", "we")];
     let config = |properties: &[(&str, &str)]| {
         let mut config = ClientConfig::new();
@@ -145,7 +150,7 @@ fn what_no_name_is_recognised_for_is_judged_in_the_end() {
         }
         config
     };
-    // What `refuse_reserved` would not let through.
+    // `refuse_reserved` would refuse these.
     let changed = [
         [("topic.auto.offset.reset", "earliest"), ours[1], ours[2]],
         [ours[0], ("metadata.broker.list", "there:1"), ours[2]],
@@ -162,7 +167,7 @@ fn what_no_name_is_recognised_for_is_judged_in_the_end() {
 }
 
 #[test]
-fn of_two_properties_for_one_setting_the_last_counts_whatever_they_are_called() {
+fn of_two_properties_for_one_setting_the_last_counts_under_any_name() {
     let listed: Vec<Listed> = listed().into_iter().filter(Listed::is_settable).collect();
     let mut pairs = 0;
     for alias in listed.iter().filter(|property| property.alias_of.is_some()) {
@@ -176,19 +181,19 @@ fn of_two_properties_for_one_setting_the_last_counts_whatever_they_are_called() 
                 let users = [(first.spelt(), early.clone()), (second.spelt(), late.clone())];
                 let expected = [(users[1].0.as_str(), users[1].1.as_str())];
                 assert_eq!(last_of_each([], &users), expected, "{users:?}");
-                // The user's beat ours.
+                // The user's property overrides the default.
                 let ours = [(users[0].0.as_str(), users[0].1.as_str())];
                 assert_eq!(last_of_each(ours, &users[1..]), expected, "{users:?}");
             }
         }
         pairs += 1;
     }
-    // Two more are not in this build.
+    // This build lacks two more.
     assert!(pairs >= 11, "{pairs}");
 }
 
 #[test]
-fn properties_for_different_settings_stay_in_any_order() {
+fn properties_for_different_settings_are_all_kept() {
     let listed: Vec<Listed> = listed().into_iter().filter(Listed::is_settable).collect();
     let canonical: BTreeMap<String, &Listed> =
         listed.iter().filter(|p| p.alias_of.is_none()).map(|p| (p.spelt(), p)).collect();
@@ -196,7 +201,7 @@ fn properties_for_different_settings_stay_in_any_order() {
         .iter()
         .map(|(name, property)| (name.clone(), property.values().unwrap()[0].clone()))
         .collect();
-    // Neighbours and what is far apart; all pairs would take long.
+    // Neighbours and distant pairs; all pairs would take long.
     for step in [1, 7, 40] {
         for pair in users.iter().zip(users.iter().cycle().skip(step)) {
             let pair = [pair.0.clone(), pair.1.clone()];
@@ -206,7 +211,7 @@ fn properties_for_different_settings_stay_in_any_order() {
 }
 
 #[test]
-fn a_client_is_the_same_each_time() {
+fn a_client_has_the_same_settings_each_time() {
     let users = [("queue.buffering.max.ms", "3"), ("linger.ms", "7"), ("topic.acks", "all"), ("acks", "-1")];
     let users = users.map(|(name, value)| (name.to_owned(), value.to_owned()));
     for _ in 0..20 {
@@ -237,7 +242,7 @@ fn properties_are_read_with_and_without_quotes() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn a_wrong_property_is_named() {
     let cases = [
         ("nonsense", "not NAME=VALUE"),
         ("=x", "no name"),
@@ -250,4 +255,23 @@ fn what_is_wrong_is_named() {
         let error = parse_properties(text).unwrap_err();
         assert!(error.contains(message), "{text}: {error}");
     }
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    fs::write(&path, "").unwrap();
+    let judged = || {
+        let mut config = ClientConfig::new();
+        config.set("ssl.ca.location", path.to_str().unwrap());
+        usable(&config)
+    };
+    assert!(judged().is_ok());
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    // Nothing keeps root from reading it.
+    let may_read = fs::File::open(&path).is_ok();
+    assert_eq!(judged().is_ok(), may_read);
+    fs::remove_file(&path).unwrap();
+    assert!(judged().unwrap_err().to_string().contains("ca.pem"));
 }

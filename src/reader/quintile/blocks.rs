@@ -1,31 +1,32 @@
-//! A column in blocks that fit into the nearest cache, and the next one on its way from memory before it is its turn.
+//! A column in blocks that fit into the L1 cache, with a prefetch of the next block.
 //!
-//! Owns how a column is walked through, not what is done with it. Pure.
+//! Owns the walk through a column, not the work on it. Pure.
 //!
-//! The one idea: whoever works on a block for a while reads no memory meanwhile, and then waits for the next one.
-//! Asked for in advance, it comes while there is other work to do.
+//! Work on a block takes a while, and reads nothing from memory. Without a prefetch, it would then wait for
+//! the next block. With one, the next block arrives during the work.
 
-/// Values of a block: 4 KiB, so that it, the next one and what is noted of it lie in the nearest cache. **A multiple of
-/// 64**, as `division` looks at so many at a time.
+/// Values per block: 4 KiB, so that a block, the next one and their marks fit into the L1 cache. **A multiple
+/// of 64**, because `division` takes 64 marks at a time.
 pub(super) const BLOCK: usize = 512;
 const _: () = assert!(BLOCK.is_multiple_of(64));
 
-/// The blocks of a column in order, each with the one after it (empty after the last). The last may be shorter.
+/// The blocks of a column in order, each with the block after it (empty after the last). The last block may
+/// be shorter.
 pub(super) fn blocks(column: &[f64]) -> impl Iterator<Item = (&[f64], &[f64])> {
     let next = column.chunks(BLOCK).skip(1).chain([Default::default()]);
     column.chunks(BLOCK).zip(next)
 }
 
-/// Has the processor fetch values from memory. On one that cannot be told, nothing is lost but time.
+/// Tells the processor to load values into the cache. Does nothing on processors other than x86_64.
 pub(super) fn prefetch(values: &[f64]) {
     #[cfg(target_arch = "x86_64")]
     #[expect(unsafe_code, reason = "there is no safe call")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // Eight values are a line of the cache.
+        // A cache line holds eight values.
         for line in values.chunks(8) {
-            // SAFETY: every x86_64 has the instruction (SSE). It is a hint: it faults at no address, and has no effect
-            // that a program could see.
+            // SAFETY: every x86_64 has the instruction (SSE). It is a hint: it faults at no address and has
+            // no effect that a program can see.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
         }
     }

@@ -1,43 +1,47 @@
-//! A long column divided by brackets: the values at a few ranks, and the codes between them, from one look at every
-//! value. Pure.
+//! A long column divided by brackets: one pass finds the values at a few ranks, and most of the codes. Pure.
 //!
-//! The one idea (Floyd and Rivest, "Expected time bounds for selection", 1975): a sample tells between which two values
-//! a rank lies, in about 99 of 100 columns. One look at every value marks it as below, inside or above such brackets, and
-//! keeps what lies inside; only that is looked at again. **The sample decides how fast it goes, never the answer**: if
-//! a rank lies in none of the brackets after all, somebody else has to find it (see `selection`).
+//! A bracket is two values between which a rank probably lies. A sample of the column gives brackets that
+//! hold all ranks in about 99 of 100 columns (Floyd and Rivest, "Expected time bounds for selection", 1975).
+//! One pass marks each value as below, inside or above each bracket, and keeps the values inside; only these
+//! are examined again. **The sample decides the speed, never the result**: if a rank lies in no bracket, the
+//! division finds nothing, and selection takes over.
 
 use super::blocks::{BLOCK, blocks, prefetch};
-use super::codes_by_value;
+use super::codes;
 use super::selection::{self, NO_EXTREMES, extremes};
 use multiversion::multiversion;
 
-/// Columns up to this length are not divided: brackets hold nearly half of them, so that selection is as fast.
+/// Columns up to this length are not divided: brackets would hold nearly half of the values, and selection is
+/// as fast.
 const SMALL: usize = 10_000;
-/// As many as there are inner edges. Ranks that need more share the last one.
+/// One bracket per inner edge. Ranks that need more share the last one.
 const BRACKETS: usize = 4;
-/// What can be said of a value: in which bracket it lies (odd), or between which (even).
+/// A mark says in which bracket a value lies (odd), or between which (even).
 const MARKS: usize = 2 * BRACKETS + 1;
-/// Stands for a bracket of which nothing is kept.
+/// Stands for a bracket whose values are not kept.
 const NO_MARK: u8 = u8::MAX;
 
-/// A column that was looked at once.
+/// A column after one pass.
 pub(super) struct Division {
+    /// One around each rank.
     brackets: [Bracket; BRACKETS],
-    /// The mark of every value: how many of the brackets' ends it has passed.
+    /// The mark of every value: one for each lower end of a bracket that it reaches, and one for each upper end
+    /// that it exceeds.
     marks: Vec<u8>,
-    /// How many values have which mark.
+    /// How many values have each mark.
     counts: [usize; MARKS],
-    /// The values inside wide brackets, and where in the column they stand (in half the memory of a `usize`).
+    /// The values inside wide brackets.
     kept: Vec<f64>,
+    /// Their places in the column; `u32` takes half the memory of `usize`.
     places: Vec<u32>,
     /// The least and the greatest value.
     pub(super) extremes: (f64, f64),
 }
 
 impl Division {
-    /// Divides a column around ascending `ranks`. `None` if that does not pay: the column is short, or more than half
-    /// of it would have to be looked at again (few different values might all be kept again and again). And if it is
-    /// too long for places of 32 bits.
+    /// Divides a column around ascending `ranks`. `None` if that does not pay: the column is short, or the
+    /// brackets hold more than half of it (with few different values, every further division might keep all
+    /// of them). Also `None` if the column is too long for places of 32 bits.
     pub(super) fn around(ranks: &[usize], column: &[f64]) -> Option<Self> {
         if column.len() <= SMALL || u32::try_from(column.len()).is_err() {
             return None;
@@ -47,7 +51,8 @@ impl Division {
     }
 
     fn by(brackets: [Bracket; BRACKETS], column: &[f64]) -> Option<Self> {
-        // Room for all, so that nothing moves while they grow; pages that are not written take no memory.
+        // Room for all of them, so that nothing moves as they grow. Pages that are not written take no
+        // memory.
         let most = column.len() / 2 + BLOCK;
         let mut division = Self {
             brackets,
@@ -64,8 +69,8 @@ impl Division {
         for (((block, next), marks), first) in
             blocks(column).zip(division.marks.chunks_mut(BLOCK)).zip(firsts)
         {
-            // A quarter of the next block at a time: more lines than a processor can have on their way would hold up the
-            // work.
+            // A quarter of the next block at a time: a processor has only so many loads in flight, and more
+            // would stall the work.
             let mut quarters = next.chunks(BLOCK / 4);
             let mut prefetch_some = || prefetch(quarters.next().unwrap_or_default());
             prefetch_some();
@@ -85,13 +90,13 @@ impl Division {
         Some(division)
     }
 
-    /// Whether values of this mark have to be looked at again.
+    /// Whether values of this mark are kept, and examined again.
     fn keeps(&self, mark: usize) -> bool {
         mark % 2 == 1 && self.brackets[mark / 2].is_wide()
     }
 
-    /// The values at ascending ranks, as if the column were sorted, if all of these lie in brackets. Which of 0.0 and
-    /// -0.0 stands first is left open.
+    /// The values that would stand at ascending `ranks` if the column were sorted. `None` if one of them lies
+    /// in no bracket. Either of 0.0 and -0.0 may come first.
     pub(super) fn at_ranks(&self, ranks: &[usize]) -> Option<Vec<f64>> {
         debug_assert!(ranks.is_sorted());
         let (mut mark, mut below, mut kept_below) = (0, 0, 0);
@@ -121,8 +126,9 @@ impl Division {
         Some(found)
     }
 
-    /// How many of the `edges` lie below each value. Each edge lies between the values at two neighbouring ranks that
-    /// [`Self::at_ranks`] found, or is one of them; so a gap between brackets that an edge lies in has no values.
+    /// How many of the `edges` lie below each value. Each edge lies between the values at two neighbouring
+    /// ranks that [`Self::at_ranks`] found, or equals one of them. So a gap between brackets has no values if
+    /// an edge lies in it.
     pub(super) fn codes(self, edges: [f64; 4]) -> Vec<u8> {
         let codes_of: [usize; MARKS] = std::array::from_fn(|mark| {
             if mark % 2 == 1 && !self.keeps(mark) {
@@ -130,46 +136,48 @@ impl Division {
             } else if mark < 2 {
                 0
             } else {
-                // A gap. A wide bracket gets the code of the gap below it until its values are looked at.
+                // A gap. A wide bracket has the code of the gap below it, until its kept values get theirs.
                 edges.iter().filter(|&&edge| edge <= self.brackets[mark / 2 - 1].greatest).count()
             }
         });
         debug_assert!(codes_of.is_sorted());
-        // The first mark whose values have passed one, two … edges.
+        // The first marks whose values lie above one, two, three, four edges.
         let first = std::array::from_fn(|i| codes_of.partition_point(|&code| code <= i) as u8);
         let Self { mut marks, kept, places, .. } = self;
         marks_to_codes(&mut marks, first);
         let mut codes = marks;
-        for (place, code) in places.into_iter().zip(codes_by_value(&kept, edges)) {
+        for (place, code) in places.into_iter().zip(codes::by_value(&kept, edges)) {
             codes[place as usize] = code;
         }
         codes
     }
 }
 
-/// From the `least` to the `greatest` value that may stand at a rank.
+/// The `least` and the `greatest` value that may stand at a rank.
 #[derive(Clone, Copy)]
 struct Bracket {
+    /// The lower end.
     least: f64,
+    /// The upper end.
     greatest: f64,
 }
 
 impl Bracket {
-    /// No value lies in it.
+    /// A bracket that holds no value.
     const NONE: Self = Self { least: f64::INFINITY, greatest: f64::INFINITY };
 
-    /// Its values are not all equal.
+    /// Whether its values can differ.
     fn is_wide(self) -> bool {
         self.least < self.greatest
     }
 }
 
-/// Ascending brackets without a common value, in which the ranks probably lie.
+/// Ascending brackets in which the ranks probably lie. No two have a value in common.
 fn brackets_around(ranks: &[usize], column: &[f64]) -> [Bracket; BRACKETS] {
     let (n, size) = (column.len(), sample_size(column.len()));
     let ends = ranks.iter().map(|&rank| {
         let share = rank as f64 / n as f64;
-        // Three standard deviations of how many of the sample lie below the rank.
+        // Three standard deviations of the number of sampled values below the rank.
         let margin = 1.0 + 3.0 * (size as f64 * share * (1.0 - share)).sqrt();
         let middle = share * (size - 1) as f64;
         (middle - margin, middle + margin)
@@ -194,20 +202,21 @@ fn brackets_around(ranks: &[usize], column: &[f64]) -> [Bracket; BRACKETS] {
     brackets
 }
 
-/// The larger the sample, the narrower the brackets; at n^(2/3) both cost about the same.
+/// A larger sample costs more but gives narrower brackets. At n^(2/3) both cost about the same.
 fn sample_size(n: usize) -> usize {
     (1.5 * (n as f64).powf(2.0 / 3.0)) as usize
 }
 
-/// Which of `n` values the sample takes: steps of the golden section, which spread evenly and meet few periods.
+/// The place in `n` values of the i-th sampled one. Steps of the golden section spread evenly and rarely fall
+/// in step with a period of the column.
 fn sampled(i: usize, n: usize) -> usize {
     ((u128::from((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)) * n as u128) >> 64) as usize
 }
 
-/// Marks the values.
+/// Gives each value of a block its mark.
 #[multiversion(targets("x86_64+avx2"))]
 fn mark_block(block: &[f64], brackets: &[Bracket; BRACKETS], marks: &mut [u8]) {
-    // In numbers as wide as the values, then narrowed: both are loops that compilers know.
+    // First in integers as wide as the values, then narrowed: compilers vectorise both loops.
     let mut wide = [0; BLOCK];
     let wide = &mut wide[..block.len()];
     for (mark, &x) in wide.iter_mut().zip(block) {
@@ -220,7 +229,7 @@ fn mark_block(block: &[f64], brackets: &[Bracket; BRACKETS], marks: &mut [u8]) {
 
 #[multiversion(targets("x86_64+avx2"))]
 fn count_marks(marks: &[u8], counts: &mut [usize; MARKS]) {
-    // So few at a time that a byte can count them.
+    // Few enough at a time for a byte to count them.
     for marks in marks.chunks(128) {
         for (wanted, count) in (0u8..).zip(&mut *counts) {
             *count += usize::from(marks.iter().map(|&mark| u8::from(mark == wanted)).sum::<u8>());
@@ -228,14 +237,14 @@ fn count_marks(marks: &[u8], counts: &mut [usize; MARKS]) {
     }
 }
 
-/// Where the marks stand that are one of the wanted.
+/// The places of the wanted marks.
 fn places_of<'a>(marks: &[u8], wanted: [u8; BRACKETS], found: &'a mut [u16; BLOCK]) -> &'a [u16] {
     let mut is_wanted = [0; BLOCK];
     are_wanted(marks, wanted, &mut is_wanted);
     let mut length = 0;
     for (first, ones) in (0..).step_by(64).zip(is_wanted.as_chunks().0) {
         let mut bits = bits_of(ones);
-        // One turn per place, so that a processor guesses wrong about once in 64 values, not at every place.
+        // One turn per place: the processor mispredicts about one branch in 64 values, not one per place.
         while bits != 0 {
             found[length] = first + bits.trailing_zeros() as u16;
             length += 1;
@@ -245,7 +254,7 @@ fn places_of<'a>(marks: &[u8], wanted: [u8; BRACKETS], found: &'a mut [u16; BLOC
     &found[..length]
 }
 
-/// One for every mark that is one of the wanted, zero for every other.
+/// One for each wanted mark, zero for each other.
 #[multiversion(targets("x86_64+avx2"))]
 fn are_wanted(marks: &[u8], wanted: [u8; BRACKETS], is_wanted: &mut [u8]) {
     for (is_wanted, mark) in is_wanted.iter_mut().zip(marks) {
@@ -253,17 +262,18 @@ fn are_wanted(marks: &[u8], wanted: [u8; BRACKETS], is_wanted: &mut [u8]) {
     }
 }
 
-/// Zeros and ones as bits, the first of them lowest.
+/// Packs zeros and ones into bits, the first of them lowest.
 fn bits_of(ones: &[u8; 64]) -> u64 {
     let mut bits = 0;
     for (i, &eight) in ones.as_chunks::<8>().0.iter().enumerate() {
-        // The highest byte of the product has the lowest bits of the eight bytes, in their order.
+        // The highest byte of the product holds the lowest bits of the eight bytes, in their order.
         bits |= u64::from_le_bytes(eight).wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * i);
     }
     bits
 }
 
-/// A code is how many of the `first` marks of codes 1 to 4 a mark has reached.
+/// Turns marks into codes. `first` holds the first marks of the codes 1 to 4; a code is how many of these a
+/// mark reaches.
 #[multiversion(targets("x86_64+avx2"))]
 fn marks_to_codes(marks: &mut [u8], first: [u8; 4]) {
     for mark in marks {
@@ -285,8 +295,8 @@ mod tests {
         column
     }
 
-    /// Whether a division finds what lies at the ranks, of which each two are neighbours; if so, it is right, and so are
-    /// its codes for edges at the ranks and between neighbours.
+    /// Whether a division finds the values at the ranks, which are pairs of neighbours. If so, checks them,
+    /// and the codes for edges at the ranks and between neighbours.
     fn is_divided(column: &[f64], ranks: [usize; 8]) -> bool {
         let mut sorted = column.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -299,7 +309,7 @@ mod tests {
             [[a, c, e, g], [b, d, f, h], [(a, b), (c, d), (e, f), (g, h)].map(|(a, b)| a / 2.0 + b / 2.0)]
         {
             let division = Division::around(&ranks, column).unwrap();
-            assert!(division.codes(edges) == codes_by_value(column, edges), "{ranks:?} {edges:?}");
+            assert!(division.codes(edges) == codes::by_value(column, edges), "{ranks:?} {edges:?}");
         }
         true
     }
@@ -324,7 +334,7 @@ mod tests {
             long(|i| 2f64.powi(-((i % 1_000) as i32))),
             long(|i| if i % 2 == 0 { 0.0 } else { -0.0 }),
             long(|i| 1.0 + (i * 7 % 12_000) as f64 * f64::EPSILON),
-            // Customers who bought nothing, and the others: narrow and wide brackets side by side.
+            // Customers who bought nothing, and others: narrow and wide brackets side by side.
             long(|i| [0.0, -0.0, 0.0, 5.0][i % 4] + (i % 4 / 3 * (i * 7 % 12_000)) as f64),
             long(|i| if i % 10 < 3 { 0.0 } else { (i * 7 % 12_000) as f64 }),
             shuffled(12_000),
@@ -372,22 +382,22 @@ mod tests {
         let found = [999, 1_000, 1_100, 1_101, 2_999, 3_000, 3_001, 4_999].map(inside);
         assert_eq!(found, [None, Some(1_000.0), Some(1_100.0), None, None, Some(3_000.0), None, None]);
         let edges = [1_000.0, 1_050.5, 1_100.0, 3_000.0];
-        assert_eq!(division.codes(edges), codes_by_value(&column, edges));
+        assert_eq!(division.codes(edges), codes::by_value(&column, edges));
     }
 
     #[test]
     fn a_sample_that_misleads_is_noticed() {
-        // All that the sample sees is large, and nothing else.
+        // The sample sees all the large values, and no others.
         let n = 12_000;
         let mut column = vec![0.0; n];
         (0..sample_size(n)).for_each(|i| column[sampled(i, n)] = 1.0 + i as f64);
         let division = Division::around(&RANKS[0], &column).unwrap();
         assert_eq!(division.at_ranks(&RANKS[0]), None);
-        // What is done instead.
+        // Selection finds the ranks instead.
         let cut = super::super::cut(&column).unwrap();
         let [_, edges @ .., _] = cut.edges;
         assert_eq!(edges[..3], [0.0; 3]);
-        assert_eq!(cut.codes, codes_by_value(&column, edges));
+        assert_eq!(cut.codes, codes::by_value(&column, edges));
     }
 
     proptest! {
@@ -406,7 +416,8 @@ mod tests {
             let ranks = ranks.map(|rank| rank.index(column.len() - 1));
             let mut ranks = std::array::from_fn(|i| ranks[i / 2] + i % 2);
             ranks.sort_unstable();
-            // That there usually is a division is shown above: a sample misleads in one of a hundred columns.
+            // The test above shows that division usually works: a sample misleads in one of a hundred
+            // columns.
             is_divided(&column, ranks);
             is_divided(&column, std::array::from_fn(|i| column.len() * (i / 2 + 1) / 5 + i % 2));
         }

@@ -1,14 +1,14 @@
-//! Order statistics: the extremes, and by selection the values at a few ranks, without sorting all. Pure.
+//! Order statistics without a full sort: the extremes, and the values at a few ranks. Pure.
 
 use multiversion::multiversion;
 
 /// The least and the greatest of no values.
 pub(super) const NO_EXTREMES: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
 
-/// The least and the greatest of the values and of those before.
+/// The least and the greatest of the values and of the extremes so far.
 #[multiversion(targets("x86_64+avx2"))]
 pub(super) fn extremes(block: &[f64], (least, greatest): (f64, f64)) -> (f64, f64) {
-    // Eight at a time: one after the other, each comparison would wait for the last.
+    // Eight at a time. Otherwise each comparison would wait for the one before it.
     let (eights, rest) = block.as_chunks::<8>();
     let (mut lows, mut highs) = ([least; 8], [greatest; 8]);
     for eight in eights {
@@ -30,8 +30,8 @@ pub(super) fn extremes(block: &[f64], (least, greatest): (f64, f64)) -> (f64, f6
     (least, greatest)
 }
 
-/// The values at `ranks` (0-based, below the length) of finite values, as if these were sorted.
-/// Which of 0.0 and -0.0 stands first is left open.
+/// The values that would stand at `ranks` (0-based, below the length) if the finite values were sorted.
+/// Either of 0.0 and -0.0 may come first.
 pub(super) fn at_ranks(column: impl Iterator<Item = f64>, ranks: &[usize]) -> Vec<f64> {
     let mut keys: Vec<i64> = column.map(key).collect();
     let mut ascending = ranks.to_vec();
@@ -40,7 +40,8 @@ pub(super) fn at_ranks(column: impl Iterator<Item = f64>, ranks: &[usize]) -> Ve
     ranks.iter().map(|&rank| value(keys[rank])).collect()
 }
 
-/// Moves the keys of these ascending ranks to where sorting would move them; `keys` begin with rank `first`.
+/// Moves the keys of these ascending ranks to where sorting would move them. The first of the `keys` has rank
+/// `first`.
 fn place(keys: &mut [i64], first: usize, ranks: &[usize]) {
     let Some(&rank) = ranks.get(ranks.len() / 2) else { return };
     let (below, _, above) = keys.select_nth_unstable(rank - first);
@@ -48,7 +49,7 @@ fn place(keys: &mut [i64], first: usize, ranks: &[usize]) {
     place(above, rank + 1, &ranks[ranks.partition_point(|&other| other <= rank)..]);
 }
 
-/// An integer in the same order as `f64::total_cmp`.
+/// An integer that orders as `f64::total_cmp` does.
 fn key(x: f64) -> i64 {
     turned(x.to_bits() as i64)
 }
@@ -57,7 +58,7 @@ fn value(key: i64) -> f64 {
     f64::from_bits(turned(key) as u64)
 }
 
-/// Below zero, all bits but the sign are turned over; twice is not at all.
+/// Flips all bits but the sign, if the sign is set. It is its own inverse.
 fn turned(bits: i64) -> i64 {
     bits ^ ((bits >> 63) as u64 >> 1) as i64
 }

@@ -7,21 +7,14 @@ fn rules(ties: Ties) -> Rules {
 
 fn message(metric: Metric, value: Option<&str>) -> Message {
     let value = value.map(|v| v.as_bytes().to_vec());
-    let timestamp = Some(1_000 * (3 - metric.index() as i64));
-    Message {
-        metric,
-        partition: 1,
-        offset: 10 + metric.index() as i64,
-        timestamp,
-        key: Some(b"k".into()),
-        value,
-    }
+    let timestamp = Some(1_000 * (3 - metric as i64));
+    Message { metric, partition: 1, offset: 10 + metric as i64, timestamp, key: Some(b"k".into()), value }
 }
 
 fn batch(values: [Option<&str>; 3]) -> Batch {
     let [r, f, m] = values;
     let messages = [message(Metric::Recency, r), message(Metric::Frequency, f), message(Metric::Monetary, m)];
-    Batch { epoch: 1, messages }
+    Batch { messages: messages.into() }
 }
 
 const R: &str = r#"{"recency":[1,2,3]}"#;
@@ -33,10 +26,10 @@ fn a_sound_batch_is_scored() {
     let ids = r#"{"frequency":[1,2,3],"customer_id":["a",2,"c"],"population":"p"}"#;
     let same = r#"{"monetary":[1,2,3],"customer_id":["a","2","c"]}"#;
     let scored = score(&rules(Ties::Share), batch([Some(R), Some(ids), Some(same)])).unwrap();
-    assert_eq!((scored.partition, scored.offsets, scored.customers()), (1, [10, 11, 12], 3));
+    assert_eq!((scored.partition, scored.offsets, scored.customers()), (1, [10, 11, 12].into(), 3));
     assert_eq!(scored.as_of.timestamp_millis(), 1_000, "the earliest of the three");
     assert_eq!(scored.population.as_deref(), Some("p"));
-    assert_eq!(scored.cuts[0].codes, [0, 2, 4]);
+    assert_eq!(scored.cuts.recency.codes, [0, 2, 4]);
     assert_eq!(scores([0, 2, 4]), [5, 3, 5]);
     assert_eq!(scored.customer_ids.unwrap().iter().collect::<Vec<_>>(), ["a", "2", "c"]);
 }
@@ -119,7 +112,7 @@ fn the_first_reason_of_the_contract_is_the_reason_for_all_three() {
 #[test]
 fn messages_without_any_time_need_as_of() {
     let mut batch = batch([Some(R), Some(F), Some(M)]);
-    batch.messages.iter_mut().for_each(|message| message.timestamp = None);
+    Metric::ALL.into_iter().for_each(|metric| batch.messages[metric].timestamp = None);
     let letters = score(&rules(Ties::Share), batch).unwrap_err();
     assert_eq!(letters[0].problem.reason, Reason::BadAsOf);
 }

@@ -1,77 +1,88 @@
-//! Partitions come and go: what a session does when the group moves them.
+//! What a session does when the group assigns and revokes partitions.
 //!
-//! **Taking a partition raises its epoch before anything is read of it**; the offsets of the database are
-//! in the first `assign`, so that no position is ever Kafka's.
+//! **Taking a partition raises its epoch before anything is read from it.** The first `assign` already
+//! carries the offsets of the database, so the consumer never starts at an offset that Kafka stores.
 
+use super::held::Held;
+use super::holding::Holding;
+use super::idle::Idle;
 use super::log::{self, Watermarks, watermarks};
-use super::stored::Stored;
-use super::waiting::Idle;
-use super::{Session, SessionError, blocking};
+use super::torn::Torn;
+use super::{Membership, Session, SessionError, blocking};
+use crate::coordinates::{NextOffset, TopicPartition};
 use crate::kafka::Cluster;
-use crate::message::Metric;
+use crate::metric::Metric;
 use crate::reader::pairing::Taken;
-use crate::reader::progress::Progress;
-use crate::reader::store::{Ownership, Source, Store};
+use crate::reader::store::{KafkaSource, Ownership, Store};
 use std::sync::Arc;
+use std::time::Instant;
 
 impl Session<'_> {
-    /// Takes the partitions that the group gives us, and starts reading.
-    pub(super) async fn on_assigned(&mut self, assigned: Vec<(Metric, i32)>) -> Result<(), SessionError> {
-        // librdkafka may assign again without having revoked (partitions were added meanwhile). What it knows
-        // of positions then is of the old assignment, so nothing here may go on.
-        if !self.pairing.is_empty() {
+    /// Takes the partitions that the group has assigned, and starts reading.
+    pub(super) async fn on_assigned(&mut self, assigned: Vec<TopicPartition>) -> Result<(), SessionError> {
+        // librdkafka may assign again without a revocation, if partitions were added. Its positions are then
+        // those of the old assignment, so this starts over.
+        if self.membership.holds_some() {
             return Err(SessionError::Rejoin);
         }
-        let cluster = Arc::clone(&self.cluster);
+        let cluster = Arc::clone(&self.brokers.cluster);
         let topics = blocking(move || cluster.topic_partitions()).await??;
         let Some(count) = topics.equal() else {
-            self.misfit = true;
+            self.membership = Membership::Misfit;
             self.consumer.assign(&[])?;
             tracing::warn!("the group assigned topics that do not fit; partitions: {topics}");
             return Ok(());
         };
-        // **Before the positions**: what is created anew from here on has another id than what is stored now.
+        // **Before the positions are read**: if a topic is created again from here on, its id differs from
+        // the one stored now.
         self.verify_topics().await?;
-        let partitions = whole_partitions(&assigned);
-        let taken = self.take(partitions).await?;
-
-        let mut positions = Vec::with_capacity(assigned.len());
-        for (taken, ownership, watermarks) in taken {
-            let partition = taken.partition;
-            self.pipeline.hold(partition, ownership);
-            let next = taken.progress.each_ref().map(Progress::next);
-            positions.extend(log::positions(&taken));
-            let high = watermarks.map(|(_, high)| high);
-            self.stored.insert(partition, Stored::when_taken(next, high));
-            if self.options.until_caught_up {
-                self.memory.targets.entry(partition).or_insert(high);
-            }
-            tracing::info!(partition, epoch = taken.epoch, from = %offsets(next), "took partition");
-            self.pairing.take(taken, count == 1);
+        self.find_marks().await?;
+        if self.options.until_caught_up && self.memory.marks.is_none() {
+            // The partition counts have changed since they were compared.
+            return Err(SessionError::Rejoin);
         }
-        // Part of the topics may be assigned before the group knows of them all: that is no assignment.
-        self.assigned = assigned.is_empty() || !positions.is_empty();
-        self.misfit = !self.assigned;
-        self.consumer.assign(&positions)?;
-        Ok(())
+        let taken = self.take(whole_partitions(&assigned)).await?;
+        let (holding, positions) = self.hold(taken, count == 1);
+        self.brokers.other_database.begin(Instant::now());
+        // The group may assign some of the topics before it knows them all. The reader then waits for all
+        // three.
+        self.idle.torn = Torn::of(&assigned);
+        let is_misfit = holding.is_empty() && !assigned.is_empty();
+        self.membership = if is_misfit { Membership::Misfit } else { Membership::Holding(holding.into()) };
+        self.consumer.assign(&positions).map_err(SessionError::from)
     }
 
-    /// Finishes the commit under way, and forgets everything else that was read.
+    /// Makes a holding of the partitions taken. Also returns the positions to read from.
+    fn hold(
+        &mut self,
+        taken: Vec<(Taken, Ownership, Watermarks)>,
+        single_partition: bool,
+    ) -> (Holding, Vec<NextOffset>) {
+        let (mut holding, mut positions) = (Holding::new(self.options), Vec::new());
+        for (taken, ownership, watermarks) in taken {
+            let partition = taken.partition;
+            let high = watermarks.map(|(_, high)| high);
+            positions.extend(log::positions(&taken));
+            let held = Held::when_taken(ownership, high, Instant::now());
+            tracing::info!(partition, epoch = ownership.epoch, from = %held.stored, "took partition");
+            holding.add(taken, held, single_partition);
+        }
+        (holding, positions)
+    }
+
+    /// Finishes the commit under way, and drops everything else that was read.
     pub(super) async fn on_revoked(&mut self) -> Result<(), SessionError> {
         let finished = self.finish_commits().await;
-        let gone: Vec<String> = self.pairing.partitions().map(|partition| partition.to_string()).collect();
-        if !gone.is_empty() {
-            tracing::info!(partitions = gone.join(","), "gave partitions back");
+        if let Membership::Holding(holding) = std::mem::replace(&mut self.membership, Membership::Joining) {
+            let partitions: Vec<String> =
+                holding.partitions().map(|partition| partition.to_string()).collect();
+            if !partitions.is_empty() {
+                tracing::info!(partitions = partitions.join(","), "gave partitions back");
+            }
+            // In librdkafka, a paused partition stays paused when it is revoked and assigned again.
+            self.consumer.resume(&holding.paused())?;
         }
-        // librdkafka keeps a partition paused that is given back and comes again.
-        let paused: Vec<_> = std::mem::take(&mut self.paused).into_iter().collect();
-        self.consumer.resume(&paused)?;
         self.consumer.unassign()?;
-        self.pairing.forget_all();
-        self.pipeline.forget_all();
-        self.budget.release_all();
-        self.stored.clear();
-        self.assigned = false;
         self.idle = Idle::begun();
         finished
     }
@@ -81,22 +92,23 @@ impl Session<'_> {
         &mut self,
         partitions: Vec<i32>,
     ) -> Result<Vec<(Taken, Ownership, Watermarks)>, SessionError> {
-        let (cluster, source) = (Arc::clone(&self.cluster), self.source.clone());
-        self.with_owner(move |owner| {
-            let take = |p: i32| take_one(owner, &cluster, &source, p);
-            let taken: Vec<_> = partitions.into_iter().map(take).collect::<Result<_, _>>()?;
-            log::verify(owner, &cluster, &source, &taken)?;
-            Ok(taken)
-        })
-        .await
+        let (cluster, source) = (Arc::clone(&self.brokers.cluster), self.owner.source.clone());
+        self.owner
+            .run(move |store| {
+                let take = |p: i32| take_one(store, &cluster, &source, p);
+                let taken: Vec<_> = partitions.into_iter().map(take).collect::<Result<_, _>>()?;
+                log::verify(store, &cluster, &source, &taken)?;
+                Ok(taken)
+            })
+            .await
     }
 }
 
-/// Takes one partition, and looks at its logs.
+/// Takes one partition, and compares its logs with its progress.
 fn take_one(
     store: &mut Store,
     cluster: &Cluster,
-    source: &Source,
+    source: &KafkaSource,
     partition: i32,
 ) -> Result<(Taken, Ownership, Watermarks), SessionError> {
     let before = watermarks(cluster, partition)?;
@@ -104,7 +116,7 @@ fn take_one(
     if log::check(source, &taken, before).is_ok() {
         return Ok((taken, ownership, before));
     }
-    // The last owner may have gone on after the first look at the log.
+    // The last owner may have stored more since the watermarks were queried.
     let after = watermarks(cluster, partition)?;
     match log::check(source, &taken, after) {
         Ok(()) => Ok((taken, ownership, after)),
@@ -112,14 +124,24 @@ fn take_one(
     }
 }
 
-/// The partitions of which all three topics are ours.
-fn whole_partitions(assigned: &[(Metric, i32)]) -> Vec<i32> {
-    let of = |wanted: Metric| assigned.iter().filter(move |(metric, _)| *metric == wanted).map(|(_, p)| *p);
-    let both = |p: &i32| of(Metric::Frequency).any(|f| f == *p) && of(Metric::Monetary).any(|m| m == *p);
-    of(Metric::Recency).filter(both).collect()
+/// The partitions that are assigned in all three topics.
+fn whole_partitions(assigned: &[TopicPartition]) -> Vec<i32> {
+    let has = |metric, partition| assigned.contains(&TopicPartition { metric, partition });
+    let of_recency = assigned.iter().filter(|at| at.metric == Metric::Recency).map(|at| at.partition);
+    of_recency.filter(|&p| has(Metric::Frequency, p) && has(Metric::Monetary, p)).collect()
 }
 
-/// The three offsets of a partition, in the order of the metrics.
-fn offsets(next: [i64; 3]) -> String {
-    next.map(|offset| offset.to_string()).join("/")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_partitions_of_all_three_topics_are_taken() {
+        use Metric::{Frequency, Monetary, Recency};
+        let assigned =
+            [(Recency, 0), (Frequency, 0), (Monetary, 0), (Recency, 1), (Monetary, 1), (Frequency, 2)];
+        let assigned = assigned.map(|(metric, partition)| TopicPartition { metric, partition });
+        assert_eq!(whole_partitions(&assigned), [0]);
+        assert!(whole_partitions(&[]).is_empty());
+    }
 }

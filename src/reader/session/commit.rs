@@ -1,123 +1,105 @@
-//! What one commit stores, and the progress that goes with it.
+//! Commits: started when there is something to store, accounted for when they succeed.
+//!
+//! `queue` decides what goes into a commit, `receipt` builds it, and `writers` executes it.
 
-use crate::message::{Message, Metric};
-use crate::reader::pairing::{DeadLetter, Pairing, Position};
-use crate::reader::score::Scored;
-use crate::reader::store::{Ownership, Part};
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use super::receipt::{Receipt, RefusedMessage};
+use super::{Membership, Session, SessionError};
+use crate::coordinates::{MessageId, TopicPartition};
+use crate::reader::vitals::Stored;
+use chrono::Utc;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
-/// What becomes of one or three messages.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Scored(Box<Scored>),
-    Refused(Vec<DeadLetter>),
-}
+/// How long a commit under way may still take when its partition is revoked or the reader is to stop.
+const LONGEST_FINISH: Duration = Duration::from_secs(5);
 
-/// An outcome that waits for its commit.
-#[derive(Debug)]
-pub(super) struct Unstored {
-    pub(super) partition: i32,
-    pub(super) epoch: i64,
-    /// Bytes of its messages in the memory budget.
-    pub(super) weight: usize,
-    pub(super) customers: usize,
-    pub(super) outcome: Outcome,
-}
-
-/// A commit that was built: what it stores, and what the session wants to know when it is done.
-#[derive(Debug)]
-pub(super) struct Receipt {
-    /// Partitions, and the progress that they have now.
-    pub(super) progress: Vec<(i32, [i64; 3])>,
-    /// Batches stored.
-    pub(super) batches: usize,
-    /// Rows stored.
-    pub(super) customers: usize,
-    /// Per dead letter: where it stood and why.
-    pub(super) dead_letters: Vec<String>,
-    /// Bytes that the memory budget gets back.
-    pub(super) weight: usize,
-    /// Since the commit was begun.
-    pub(super) took: Duration,
-    /// Under which generation of [`super::pipeline::Pipeline`] it was built.
-    pub(super) generation: u64,
-    /// Where a commit of a single batch has its first message.
-    pub(super) single: Option<Position>,
-}
-
-/// Builds the parts of a commit, settles in `pairing` what they store, and counts the commit in `held`: **from here on
-/// both count on this commit; if it fails, the session ends and they with it.**
-pub(super) fn build(
-    pairing: &mut Pairing,
-    held: &mut BTreeMap<i32, Ownership>,
-    unstored: Vec<Unstored>,
-    noted: BTreeSet<i32>,
-) -> (Vec<Part>, Receipt) {
-    let mut contents: BTreeMap<i32, (Vec<Scored>, Vec<DeadLetter>)> = BTreeMap::new();
-    let (mut weight, mut first) = (0, Vec::new());
-    for unstored in unstored {
-        // What was read under an earlier ownership is not ours to store.
-        if pairing.epoch(unstored.partition) != Some(unstored.epoch) {
-            continue;
+impl Session<'_> {
+    /// Gives the threads what is ready for them.
+    pub(super) fn start_work(&mut self) -> Result<(), SessionError> {
+        if let Membership::Holding(holding) = &mut self.membership {
+            holding.start_scoring();
         }
-        weight += unstored.weight;
-        let (batches, letters) = contents.entry(unstored.partition).or_default();
-        let positions = positions(&unstored);
-        first.extend(positions.first().copied());
-        positions.into_iter().for_each(|position| pairing.settle(position));
-        match unstored.outcome {
-            Outcome::Scored(scored) => batches.push(*scored),
-            Outcome::Refused(refused) => letters.extend(refused),
+        self.start_commits()
+    }
+
+    /// Begins as many commits as there are idle writers. **A commit is built from the newest positions**: by
+    /// then they are usually past the transaction marker behind the last message, which retention may remove.
+    pub(super) fn start_commits(&mut self) -> Result<(), SessionError> {
+        let Membership::Holding(holding) = &mut self.membership else { return Ok(()) };
+        if self.writers.is_one_idle() && holding.has_unstored(self.writers.busy()) {
+            holding.read_up_to(&self.consumer.positions()?);
+        }
+        let one_at_a_time = self.memory.refusals.is_searching();
+        while self.writers.start_next(one_at_a_time, |fill| holding.next_commit(fill)) {}
+        Ok(())
+    }
+
+    /// Accounts for a commit that succeeded, and logs it.
+    pub(super) fn on_commit(&mut self, receipt: &Receipt) {
+        self.signs.sound.committed = true;
+        self.memory.vitals.stored(Stored {
+            batches: receipt.batches,
+            customers: receipt.customers,
+            refused: &mut receipt.dead_letters.iter().map(|letter| &letter.problem),
+            took: receipt.took,
+            latencies: &receipt.latencies,
+        });
+        if receipt.batches + receipt.dead_letters.len() > 0 {
+            self.memory.last_commit = Some(Utc::now());
+            self.signs.rest.end();
+        }
+        // If the commit was of an earlier holding, there is nothing to account for.
+        if let Membership::Holding(holding) = &mut self.membership
+            && holding.on_commit(receipt, Instant::now())
+        {
+            self.consumer.advise(&receipt.next_offsets());
+        }
+        for RefusedMessage { id: MessageId { metric, partition, offset }, problem } in &receipt.dead_letters {
+            let (topic, reason) = (self.options.kafka.topic(*metric), problem.reason.name());
+            tracing::warn!(topic, partition, offset, reason, "dead letter: {}", problem.detail);
+        }
+        if receipt.batches > 0 {
+            if let Some(upkeep) = &mut self.owner.upkeep {
+                upkeep.on_stored();
+            }
+            tracing::info!(
+                batches = receipt.batches,
+                customers = receipt.customers,
+                lag = self.lag(),
+                ms = receipt.took.as_millis() as u64,
+                "committed"
+            );
         }
     }
-    for partition in noted {
-        contents.entry(partition).or_default();
+
+    /// Waits for the commits under way, for a bounded time. The next owner reads again what they have not
+    /// stored.
+    pub(super) async fn finish_commits(&mut self) -> Result<(), SessionError> {
+        let deadline = Instant::now() + LONGEST_FINISH;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match timeout(left, self.writers.next(&mut self.memory.refusals)).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(receipt)) => self.on_commit(&receipt?),
+                Err(_) => {
+                    tracing::warn!(
+                        "a commit takes longer than {} s; not waiting for it any longer",
+                        LONGEST_FINISH.as_secs()
+                    );
+                    return Ok(());
+                }
+            }
+        }
     }
 
-    let parts = contents.into_iter().filter_map(|(partition, (batches, dead_letters))| {
-        let next = pairing.progress(partition)?;
-        let leader_epochs = pairing.leader_epochs(partition);
-        let ownership = held.get_mut(&partition)?;
-        let expected = *ownership;
-        (ownership.commits, ownership.next) = (expected.commits + 1, next);
-        Some(Part { partition, expected, next, leader_epochs, batches, dead_letters })
-    });
-    let parts: Vec<Part> = parts.collect();
-    let receipt = Receipt {
-        progress: parts.iter().map(|part| (part.partition, part.next)).collect(),
-        batches: parts.iter().map(|part| part.batches.len()).sum(),
-        customers: parts.iter().flat_map(|part| &part.batches).map(Scored::customers).sum(),
-        dead_letters: parts.iter().flat_map(|part| &part.dead_letters).map(describe).collect(),
-        weight,
-        took: Duration::ZERO,
-        generation: 0,
-        single: if let [only] = first[..] { Some(only) } else { None },
-    };
-    (parts, receipt)
-}
-
-/// Where the messages of an outcome stand.
-fn positions(unstored: &Unstored) -> Vec<Position> {
-    let partition = unstored.partition;
-    match &unstored.outcome {
-        Outcome::Scored(scored) => Metric::ALL
-            .into_iter()
-            .map(|metric| Position { partition, metric, offset: scored.offsets[metric.index()] })
-            .collect(),
-        Outcome::Refused(letters) => letters
-            .iter()
-            .map(|DeadLetter { message, .. }| Position {
-                partition,
-                metric: message.metric,
-                offset: message.offset,
-            })
-            .collect(),
+    /// Messages in the partitions held that are not yet stored, as of about a second ago.
+    pub(super) fn lag(&self) -> i64 {
+        self.lags().into_iter().map(|(_, lag)| lag).sum()
     }
-}
 
-/// Where a dead letter stood and why it is one; never a payload.
-fn describe(letter: &DeadLetter) -> String {
-    let Message { metric, partition, offset, .. } = letter.message;
-    format!("{metric} partition={partition} offset={offset} {}", letter.problem)
+    /// The same per topic and partition.
+    pub(super) fn lags(&self) -> Vec<(TopicPartition, i64)> {
+        let Membership::Holding(holding) = &self.membership else { return Vec::new() };
+        holding.lag(|at| self.consumer.log_end(at).map(|end| end.high)).collect()
+    }
 }

@@ -1,35 +1,35 @@
-//! Progress of an idle reader: compared with what the session knows, and with the logs, now and then.
+//! Compares the stored progress of an idle reader with what its session knows, and with the logs.
 //!
-//! A commit compares by itself. Where there is nothing to commit, a restore would go unnoticed until the next batch
-//! comes; what it took away would be missing for as long. And a reader that waits at the end of a log is not told when
-//! the log is cut: librdkafka does not believe a broker that was restored from an old copy, and fetches nothing.
+//! A commit compares by itself. Without commits, a restored database would go unnoticed until the next batch,
+//! and the rows that it lacks would be missing until then. A cut log would go unnoticed, too: librdkafka
+//! distrusts a broker that was restored from an old copy. It fetches nothing from such a broker, and reports
+//! no error.
 
-use super::waiting::Answer;
-use super::{Session, SessionError};
-use crate::kafka::Cluster;
-use crate::message::Metric;
+use super::{Membership, Session, SessionError};
+use crate::kafka::{Cluster, KafkaError};
+use crate::metric::Metric;
 use crate::reader::store::{Ownership, StoreError};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Progress is compared when it was not confirmed for this long.
+/// Progress is compared when nothing has confirmed it for this long.
 const COMPARE_AFTER: Duration = Duration::from_secs(10);
 
-/// What a look at `progress` found.
+/// What a comparison found.
 pub(super) struct Comparison {
-    /// What the session knew when it asked.
+    /// What the session knew when the comparison began.
     expected: Vec<(i32, Ownership)>,
     /// What the table says, in the same order.
     found: Result<Vec<(i32, Option<Ownership>)>, StoreError>,
-    /// A log that ends before progress, in words. (Brokers that do not answer say nothing of their logs.)
-    short: Option<String>,
+    /// A sentence about a log that ends before progress, if one does; or why the brokers do not say.
+    short: Result<Option<String>, KafkaError>,
 }
 
 impl Comparison {
-    /// The first partition that is not as expected, of those of which `now` still says the same.
+    /// An error if a partition is not as expected, unless `now` says that its ownership has changed since the
+    /// comparison began.
     fn mismatch(self, now: impl Fn(i32) -> Option<Ownership>) -> Result<(), StoreError> {
         for ((partition, expected), (_, found)) in self.expected.into_iter().zip(self.found?) {
-            // A commit that was begun meanwhile compares by itself.
+            // A commit that began meanwhile compares by itself.
             if found != Some(expected) && now(partition) == Some(expected) {
                 return Err(StoreError::moved(partition, expected, found));
             }
@@ -39,64 +39,80 @@ impl Comparison {
 }
 
 impl Session<'_> {
-    /// Has progress compared that no commit has confirmed for a while.
-    pub(super) fn look_after_progress(&mut self) {
-        let due = |at: &Instant| at.elapsed() >= COMPARE_AFTER;
-        let unconfirmed = self.stored.iter().filter(|(_, stored)| due(&stored.confirmed));
-        let idle = unconfirmed.filter(|(partition, _)| !self.pipeline.is_committing(**partition));
-        let expected: Vec<(i32, Ownership)> =
-            idle.filter_map(|(&p, _)| Some((p, self.pipeline.ownership(p)?))).collect();
+    /// Starts a comparison of the progress that nothing has confirmed for a while.
+    pub(super) fn compare_progress(&mut self) {
+        let Membership::Holding(holding) = &mut self.membership else { return };
+        let expected = holding.confirm_older_than(COMPARE_AFTER, self.writers.busy(), Instant::now());
         if expected.is_empty() {
             return;
         }
-        for (partition, _) in &expected {
-            if let Some(stored) = self.stored.get_mut(partition) {
-                stored.confirmed = Instant::now();
-            }
-        }
-        let (owner, cluster) = (Arc::clone(&self.owner), Arc::clone(&self.cluster));
-        self.answers.spawn_blocking(move || {
-            let partitions: Vec<i32> = expected.iter().map(|(partition, _)| *partition).collect();
-            let found = owner.blocking_lock().compare(&partitions);
-            let short = short_log(&cluster, &expected);
-            Answer::Compared(Comparison { expected, found, short })
+        let partitions: Vec<i32> = expected.iter().map(|(partition, _)| *partition).collect();
+        let compare = self.owner.task(move |store| store.compare(&partitions));
+        self.brokers.ask(move |cluster| {
+            let found = compare();
+            let short = short_log(cluster, &expected).or_else(|_| short_log(&cluster.afresh()?, &expected));
+            Comparison { expected, found, short }
         });
     }
 
-    /// Ends the session if progress is not as it knows it, or a log is too short. (The next session finds out whether it
-    /// was cut, when it takes the partition.)
-    pub(super) fn on_comparison(&self, mut comparison: Comparison) -> Result<(), SessionError> {
-        let short = comparison.short.take();
-        // A partition in a commit has counted that one already.
-        comparison.mismatch(|partition| self.pipeline.ownership(partition))?;
-        short.map_or(Ok(()), |short| Err(SessionError::Broken(short)))
-    }
-}
-
-/// Says so if a log ends before progress. Brokers that do not answer are not asked for the next one.
-fn short_log(cluster: &Cluster, known: &[(i32, Ownership)]) -> Option<String> {
-    for (partition, ownership) in known {
-        for metric in Metric::ALL {
-            let (_, high) = cluster.watermarks(metric, *partition).ok()?;
-            let next = ownership.next[metric.index()];
-            if high < next {
-                let what = format!("the log of {metric}, partition {partition}, ends at {high}");
-                return Some(format!("{what}, and was read up to {next}"));
+    /// Ends the session if progress is not as the session knows it, or a log is too short. (The next session
+    /// finds out, when it takes the partition, whether that log was cut.)
+    pub(super) fn on_comparison(&mut self, mut comparison: Comparison) -> Result<(), SessionError> {
+        let short = std::mem::replace(&mut comparison.short, Ok(None));
+        // The ownership of a partition already counts a commit that is under way.
+        comparison.mismatch(|partition| self.membership.ownership(partition))?;
+        match short {
+            Ok(None) => {
+                // Progress can be read while a lock keeps a batch from being stored.
+                if self.writers.are_idle() {
+                    self.memory.vitals.is_sound();
+                }
+                Ok(())
+            }
+            Ok(Some(short)) => Err(SessionError::Broken(short)),
+            Err(error @ KafkaError::Refused { .. }) => Err(error.into()),
+            Err(error) => {
+                self.brokers.on_trouble(&format!("cannot ask for the ends of the logs: {error}"));
+                Ok(())
             }
         }
     }
-    None
+}
+
+/// A sentence about the first log that ends before progress.
+///
+/// **A client that has seen a later leader epoch gets no answer from a broker that was restored from an old
+/// copy**, so the caller asks again with another one.
+fn short_log(cluster: &Cluster, known: &[(i32, Ownership)]) -> Result<Option<String>, KafkaError> {
+    for (partition, ownership) in known {
+        for metric in Metric::ALL {
+            let (_, high) = cluster.watermarks(metric, *partition)?;
+            let next = ownership.next[metric];
+            if high < next {
+                let what = format!("the log of {metric}, partition {partition}, ends at {high}");
+                return Ok(Some(format!("{what}, but was read up to {next}")));
+            }
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::PerMetric;
     use uuid::Uuid;
 
-    const KNOWN: Ownership = Ownership { epoch: 3, owner: Uuid::nil(), commits: 5, next: [0; 3] };
+    const KNOWN: Ownership = Ownership {
+        epoch: 3,
+        owner: Uuid::nil(),
+        commits: 5,
+        next: PerMetric { recency: 0, frequency: 0, monetary: 0 },
+    };
 
     fn compare(found: Option<Ownership>, now: Option<Ownership>) -> Result<(), StoreError> {
-        let comparison = Comparison { expected: vec![(0, KNOWN)], found: Ok(vec![(0, found)]), short: None };
+        let comparison =
+            Comparison { expected: vec![(0, KNOWN)], found: Ok(vec![(0, found)]), short: Ok(None) };
         comparison.mismatch(|_| now)
     }
 

@@ -1,10 +1,11 @@
-//! Why a session ends before its time.
+//! Why a session ends early.
 
+use crate::coordinates::MessageId;
 use crate::kafka::KafkaError;
-use crate::message::Metric;
-use crate::reader::pairing::Position;
+use crate::metric::Metric;
 use crate::reader::store::StoreError;
 use std::ops::Range;
+use tokio::task::JoinError;
 
 /// The end of a session; [`crate::reader`] decides whether another one begins.
 #[derive(Debug, thiserror::Error)]
@@ -15,12 +16,13 @@ pub enum SessionError {
     /// Kafka failed.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
-    /// The topics fit now; join the group anew to be given partitions.
+    /// The topics fit together now, or the group has lost this member. To get partitions, the reader joins
+    /// again.
     #[error("the partitions of the topics changed")]
     Rejoin,
-    /// The topic is another one than that whose offsets are stored, although it has the same name.
+    /// The topic has the name of the one whose offsets are stored, but is another topic.
     #[error(
-        "the topic `{topic}` ({metric}) was deleted and created anew since progress in it was stored; stored \
+        "the topic `{topic}` ({metric}) was deleted and created again since progress in it was stored; stored \
          positions: {positions}"
     )]
     TopicReplaced {
@@ -28,10 +30,10 @@ pub enum SessionError {
         topic: String,
         /// Its metric.
         metric: Metric,
-        /// Partitions, the next offset to read as stored, and what the log has now.
+        /// Per partition, the stored position and what the log has now.
         positions: String,
     },
-    /// The log no longer has the position to go on from.
+    /// The log no longer has the stored position.
     #[error(
         "the stored position {next} of the topic `{topic}` ({metric}), partition {partition}, is not in the log, \
          which holds {}..{}", log.start, log.end
@@ -48,7 +50,7 @@ pub enum SessionError {
         /// What the log has: first offset, high watermark.
         log: Range<i64>,
     },
-    /// The log lost messages that were stored, and other ones are in their place; or it is shorter than what was read.
+    /// The log lost messages that were stored: it has others in their place, or it ends below what was read.
     #[error("{0}")]
     LogCut(String),
     /// Postgres refuses one batch again and again, and nothing else.
@@ -56,8 +58,8 @@ pub enum SessionError {
         "postgres refused the batch at partition {}, {} offset {} three times", first.partition, first.metric, first.offset
     )]
     RefusedBatch {
-        /// Where the batch stands: its first message.
-        first: Position,
+        /// The first message of the batch.
+        first: MessageId,
         /// What Postgres said.
         #[source]
         source: StoreError,
@@ -65,4 +67,11 @@ pub enum SessionError {
     /// The session cannot go on; a new one may.
     #[error("{0}")]
     Broken(String),
+}
+
+/// A thread panicked.
+impl From<JoinError> for SessionError {
+    fn from(error: JoinError) -> Self {
+        SessionError::Broken(format!("a thread failed: {error}"))
+    }
 }

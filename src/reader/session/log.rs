@@ -1,61 +1,69 @@
-//! Whether the logs are still those that were read, when partitions are taken and while they are read again.
+//! Checks that the logs are still those that were read, when partitions are taken and while messages are read
+//! again.
 //!
-//! A topic keeps its id when its log is cut: by an unclean leader election, or with a broker that was restored from an
-//! old copy. Offsets are used a second time then, and what stands there now would be skipped. Three things show it,
-//! and **each of them is kept in the tables, so that a restart does not forget it**:
+//! A topic keeps its id when its log is cut, by an unclean leader election or because a broker was restored
+//! from an old copy. Kafka then uses the offsets again, and the reader would skip the new messages there.
+//! Three things show a cut, and **the verdict is kept in the tables, so a restart does not forget it**:
 //!
-//! - the log is shorter than what was read, or than a message that is settled;
-//! - the leader epoch beside a position ends below it (KIP-320; `kafka::log`);
-//! - where the tables have a settled message, one with another key stands: the last one below progress is looked at
-//!   here, those above it when they are read again (`Progress::read`).
+//! - the log ends below what was read, or below a settled message;
+//! - the leader epoch stored with a position ends below that position (KIP-320; `kafka::log`);
+//! - the log has a message with another key where the tables have a settled one. The last one below progress
+//!   is compared here, those above it when they are read again (`Progress::read`).
 //!
-//! What no question can show is in ARCHITECTURE.md.
+//! ARCHITECTURE.md says which cuts nothing shows.
 
 use super::{Session, SessionError};
-use crate::kafka::{Cluster, LogPosition};
-use crate::message::Metric;
-use crate::reader::pairing::{Position, Taken};
+use crate::coordinates::{MessageId, NextOffset, TopicPartition};
+use crate::kafka::Cluster;
+use crate::metric::{Metric, PerMetric};
+use crate::reader::pairing::Taken;
 use crate::reader::progress::Progress;
-use crate::reader::store::{Ownership, Source, Store};
+use crate::reader::store::{KafkaSource, Ownership, Store};
 use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// What the log has of one partition: first offset and high watermark, per topic.
-pub(super) type Watermarks = [(i64, i64); 3];
+/// Of one partition: the first offset and the high watermark of each topic's log.
+pub(in crate::reader) type Watermarks = PerMetric<(i64, i64)>;
 
-/// A broker that was frozen leads, in its own eyes, until it has heard of its successor: what it says of the end of a
-/// log is an old truth. So a log is cut only if it still looks so after this long, which a broker with a network does
-/// not need.
+/// A broker that was frozen believes that it still leads, and reports an old end of the log, until it hears
+/// of its successor. That takes less than this, if it has a network. So a log counts as cut only if it still
+/// looks cut after this time.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// The log of one topic's partition, as it is known.
+/// The log of one topic's partition, as errors name it.
 struct Log<'a> {
+    /// The name of the topic.
     topic: &'a str,
+    /// Its metric.
     metric: Metric,
+    /// The partition.
     partition: i32,
 }
 
-pub(super) fn watermarks(cluster: &Cluster, partition: i32) -> Result<Watermarks, SessionError> {
-    let of = |metric| cluster.watermarks(metric, partition);
-    Ok([of(Metric::Recency)?, of(Metric::Frequency)?, of(Metric::Monetary)?])
+pub(in crate::reader) fn watermarks(cluster: &Cluster, partition: i32) -> Result<Watermarks, SessionError> {
+    Ok(PerMetric::try_from_fn(|metric| cluster.watermarks(metric, partition))?)
 }
 
-/// Where the topics of a partition are to be read on.
-pub(super) fn positions(taken: &Taken) -> [LogPosition; 3] {
+/// Where reading goes on in the three topics of a partition.
+pub(super) fn positions(taken: &Taken) -> [NextOffset; 3] {
     Metric::ALL.map(|metric| {
-        let progress = &taken.progress[metric.index()];
+        let progress = &taken.progress[metric];
         let (offset, leader_epoch) = (progress.next(), progress.leader_epoch());
-        LogPosition { metric, partition: taken.partition, offset, leader_epoch }
+        NextOffset { metric, partition: taken.partition, offset, leader_epoch }
     })
 }
 
-/// Whether the log has what comes next, and what is settled above it, in each topic.
-pub(super) fn check(source: &Source, taken: &Taken, watermarks: Watermarks) -> Result<(), SessionError> {
+/// Checks that the log of each topic has the position to go on from, and the settled messages above it.
+pub(in crate::reader) fn check(
+    source: &KafkaSource,
+    taken: &Taken,
+    watermarks: Watermarks,
+) -> Result<(), SessionError> {
     for metric in Metric::ALL {
         let (topic, partition) = (source.topic(metric), taken.partition);
-        let progress = &taken.progress[metric.index()];
-        let (low, high) = watermarks[metric.index()];
+        let progress = &taken.progress[metric];
+        let (low, high) = watermarks[metric];
         let next = progress.next();
         if next < low {
             let topic = topic.to_owned();
@@ -73,17 +81,18 @@ pub(super) fn check(source: &Source, taken: &Taken, watermarks: Watermarks) -> R
     Ok(())
 }
 
-/// Keeps the verdict of [`check`] that a log is too short, if it still is after a while.
+/// Stores the verdict of [`check`] that a log is too short, if the log still is after a while.
 pub(super) fn keep(
     store: &mut Store,
     cluster: &Cluster,
-    source: &Source,
+    source: &KafkaSource,
     taken: &Taken,
     error: SessionError,
 ) -> SessionError {
     if !matches!(error, SessionError::LogCut(_)) {
         return error;
     }
+    tracing::warn!("{error}; looking again in {} s", LOOK_AGAIN_AFTER.as_secs());
     sleep(LOOK_AGAIN_AFTER);
     let still = watermarks(cluster, taken.partition).and_then(|after| check(source, taken, after));
     match still {
@@ -99,35 +108,20 @@ pub(super) fn keep(
 /// Compares the logs of the partitions with what is known of them.
 ///
 /// # Errors
-/// [`SessionError::LogCut`], now or earlier, which is kept.
-pub(super) fn verify(
+/// [`SessionError::LogCut`] if a log is found cut, or was earlier: the verdict is kept.
+pub(in crate::reader) fn verify(
     store: &mut Store,
     cluster: &Cluster,
-    source: &Source,
+    source: &KafkaSource,
     taken: &[(Taken, Ownership, Watermarks)],
 ) -> Result<(), SessionError> {
-    let mut last = Vec::new();
-    for (taken, _, watermarks) in taken {
-        let next = taken.progress.each_ref().map(Progress::next);
-        let evidence = store.evidence(taken.partition, next)?;
-        if let Some(why) = evidence.cut {
-            return Err(SessionError::LogCut(why));
-        }
-        for (metric, last_settled) in Metric::ALL.into_iter().zip(evidence.last) {
-            let (low, _) = watermarks[metric.index()];
-            // What retention has taken away shows nothing.
-            last.extend(last_settled.filter(|(offset, _)| *offset >= low).map(|(offset, key)| {
-                let partition = taken.partition;
-                (LogPosition { metric, partition, offset, leader_epoch: None }, key)
-            }));
-        }
-    }
-    let positions: Vec<LogPosition> = taken.iter().flat_map(|(taken, ..)| positions(taken)).collect();
-    let found = match look(cluster, source, &positions, &last)? {
+    let known = Known::of(store, taken.iter().map(|(taken, _, watermarks)| (taken, watermarks)))?;
+    let found = match known.look(cluster, source)? {
         None => return Ok(()),
-        Some(_) => {
+        Some((_, cut)) => {
+            tracing::warn!("{cut}; looking again in {} s", LOOK_AGAIN_AFTER.as_secs());
             sleep(LOOK_AGAIN_AFTER);
-            look(cluster, source, &positions, &last)?
+            known.look(cluster, source)?
         }
     };
     let Some((partition, cut)) = found else {
@@ -137,44 +131,85 @@ pub(super) fn verify(
     Err(cut)
 }
 
-/// The first partition whose log was cut, and the error that says so.
-fn look(
-    cluster: &Cluster,
-    source: &Source,
-    positions: &[LogPosition],
-    last: &[(LogPosition, Option<String>)],
-) -> Result<Option<(i32, SessionError)>, SessionError> {
-    let group = &source.consumer_group;
-    if let Some((at, why)) = cluster.cut_below(group, positions)?.into_iter().next() {
-        let (low, high) = cluster.watermarks(at.metric, at.partition)?;
-        if at.offset < low {
-            // Retention came between, which is no cut.
-            let (metric, partition, next) = (at.metric, at.partition, at.offset);
-            let topic = source.topic(metric).to_owned();
-            return Err(SessionError::PositionGone { topic, metric, partition, next, log: low..high });
+/// What is known of the logs of partitions.
+pub(in crate::reader) struct Known {
+    /// Where reading goes on.
+    positions: Vec<NextOffset>,
+    /// The last message that is settled below that, per topic, if the log still has it; and its key.
+    last: Vec<(MessageId, Option<String>)>,
+}
+
+impl Known {
+    /// What the tables know of the partitions that have these positions and logs.
+    ///
+    /// # Errors
+    /// [`SessionError::LogCut`] if one of the logs was found cut earlier; those of the statements.
+    pub(in crate::reader) fn of<'a>(
+        store: &mut Store,
+        partitions: impl IntoIterator<Item = (&'a Taken, &'a Watermarks)>,
+    ) -> Result<Self, SessionError> {
+        let (mut next, mut last) = (Vec::new(), Vec::new());
+        for (taken, watermarks) in partitions {
+            let partition = taken.partition;
+            let evidence = store.evidence(partition, taken.progress.as_ref().map(Progress::next))?;
+            if let Some(why) = evidence.cut {
+                return Err(SessionError::LogCut(why));
+            }
+            next.extend(positions(taken));
+            for (metric, last_settled) in evidence.last {
+                let (low, _) = watermarks[metric];
+                // What retention has removed cannot be compared.
+                last.extend(
+                    last_settled
+                        .filter(|(offset, _)| *offset >= low)
+                        .map(|(offset, key)| (MessageId { metric, partition, offset }, key)),
+                );
+            }
         }
-        let epoch = at.leader_epoch.unwrap_or_default();
-        let what = format!(
-            "it was read up to {} in leader epoch {epoch}, which ends before that now, and it holds {low}..{high} \
-             ({why})",
-            at.offset
-        );
-        return Ok(Some((at.partition, Log::at(source, at).was_cut(&what))));
+        Ok(Self { positions: next, last })
     }
-    let asked: Vec<LogPosition> = last.iter().map(|(at, _)| *at).collect();
-    let keys = cluster.keys_at(group, &asked).unwrap_or_else(|error| {
-        tracing::warn!("cannot compare the keys of what was stored last, to tell whether a log was cut: {error}; going on");
-        BTreeMap::new()
-    });
-    let other = last.iter().find(|(at, stored)| {
-        let found = keys.get(&(at.metric, at.partition));
-        found.is_some_and(|found| found.as_deref().map(crate::reader::key::text) != *stored)
-    });
-    Ok(other.map(|(at, _)| (at.partition, Log::at(source, *at).has_another(at.offset))))
+
+    /// The first partition whose log was cut, and the error that says so.
+    pub(in crate::reader) fn look(
+        &self,
+        cluster: &Cluster,
+        source: &KafkaSource,
+    ) -> Result<Option<(i32, SessionError)>, SessionError> {
+        let Self { positions, last } = self;
+        let group = &source.consumer_group;
+        if let Some((at, why)) = cluster.cut_below(group, positions)?.into_iter().next() {
+            let (low, high) = cluster.watermarks(at.metric, at.partition)?;
+            if at.offset < low {
+                // Retention has removed the position meanwhile, which is no cut.
+                let (metric, partition, next) = (at.metric, at.partition, at.offset);
+                let topic = source.topic(metric).to_owned();
+                return Err(SessionError::PositionGone { topic, metric, partition, next, log: low..high });
+            }
+            let epoch = at.leader_epoch.unwrap_or_default();
+            let what = format!(
+                "it was read up to {} in leader epoch {epoch}, which ends before that now, and it holds {low}..{high} \
+                 ({why})",
+                at.offset
+            );
+            return Ok(Some((at.partition, Log::at(source, at.topic_partition()).was_cut(&what))));
+        }
+        let asked: Vec<MessageId> = last.iter().map(|(id, _)| *id).collect();
+        let keys = cluster.keys_at(group, &asked).unwrap_or_else(|error| {
+            tracing::warn!(
+                "cannot compare the keys of the last stored messages, so a cut log may go unnoticed: {error}; going on"
+            );
+            BTreeMap::new()
+        });
+        let other = last.iter().find(|(id, stored)| {
+            let found = keys.get(id);
+            found.is_some_and(|found| found.as_deref().map(crate::reader::key::text) != *stored)
+        });
+        Ok(other.map(|(id, _)| (id.partition, Log::at(source, id.topic_partition()).has_another(id.offset))))
+    }
 }
 
 impl<'a> Log<'a> {
-    fn at(source: &'a Source, at: LogPosition) -> Self {
+    fn at(source: &'a KafkaSource, at: TopicPartition) -> Self {
         Self { topic: source.topic(at.metric), metric: at.metric, partition: at.partition }
     }
 
@@ -193,13 +228,65 @@ impl<'a> Log<'a> {
 }
 
 impl Session<'_> {
-    /// Where a message is settled, another one was read: keeps the verdict and ends the session. Nothing that was read
-    /// of the new log is stored then, but for what was stored already.
-    pub(super) async fn on_replaced(&mut self, at: Position) -> Result<(), SessionError> {
-        let Position { partition, metric, offset } = at;
-        let cut = Log { topic: self.source.topic(metric), metric, partition }.has_another(offset);
+    /// A message was read where another one is settled: stores the verdict and ends the session. What was
+    /// read from the new log and not yet stored is not stored.
+    pub(super) async fn on_replaced(&mut self, at: MessageId) -> Result<(), SessionError> {
+        let MessageId { metric, partition, offset } = at;
+        let cut = Log { topic: self.owner.source.topic(metric), metric, partition }.has_another(offset);
         let why = cut.to_string();
-        self.with_owner(move |owner| Ok(owner.keep_cut(partition, &why)?)).await?;
+        self.owner.run(move |store| Ok(store.keep_cut(partition, &why)?)).await?;
         Err(cut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> KafkaSource {
+        let [consumer_group, cluster_id] = ["g", "c"].map(str::to_owned);
+        let [recency_topic, frequency_topic, monetary_topic] = ["r", "f", "m"].map(str::to_owned);
+        KafkaSource { consumer_group, cluster_id, recency_topic, frequency_topic, monetary_topic }
+    }
+
+    /// A partition whose frequency topic was read up to `next` in leader epoch 4, with `settled` above.
+    fn taken(next: i64, settled: Option<i64>) -> Taken {
+        let settled = settled.into_iter().map(|offset| (offset, None)).collect();
+        let frequency = Progress::resume(next, settled, Some(4));
+        Taken { partition: 3, progress: PerMetric { frequency, ..PerMetric::default() } }
+    }
+
+    fn checked(next: i64, settled: Option<i64>, log: (i64, i64)) -> Result<(), SessionError> {
+        let watermarks = PerMetric { recency: (0, 0), frequency: log, monetary: (0, 0) };
+        check(&source(), &taken(next, settled), watermarks)
+    }
+
+    #[test]
+    fn a_log_must_have_the_position_and_the_settled_messages_above_it() {
+        for (next, settled, log) in [(5, None, (5, 5)), (5, None, (0, 9)), (5, Some(8), (5, 9))] {
+            assert!(checked(next, settled, log).is_ok(), "{next} {settled:?} {log:?}");
+        }
+        let gone = checked(5, None, (6, 9));
+        assert!(
+            matches!(gone, Err(SessionError::PositionGone { partition: 3, next: 5, ref log, .. }) if *log == (6..9)),
+            "{gone:?}"
+        );
+        for (next, settled, log) in [(5, None, (0, 4)), (5, Some(9), (0, 9))] {
+            let Err(SessionError::LogCut(why)) = checked(next, settled, log) else {
+                panic!("{next} {log:?}")
+            };
+            assert!(
+                why.contains("topic `f` (frequency), partition 3, was cut below what is stored"),
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn reading_goes_on_at_progress_with_its_leader_epoch() {
+        let next = positions(&taken(5, Some(8)));
+        let expected =
+            NextOffset { metric: Metric::Frequency, partition: 3, offset: 5, leader_epoch: Some(4) };
+        assert!(next.contains(&expected), "{next:?}");
     }
 }

@@ -2,22 +2,25 @@
 
 use super::watchdog::Watchdog;
 use super::{Memory, SessionError, blocking};
-use crate::backoff::patiently;
+use crate::backoff::wait_and_report;
+use crate::health::{Health, Obstacle};
 use crate::kafka::{Cluster, KafkaError, TopicIds};
+use crate::metric::PerMetric;
+use crate::postgres::{Address, PostgresError, explain_limit};
 use crate::reader::Options;
-use crate::reader::store::{Source, Store, StoreError, Tables, Watch};
+use crate::reader::store::{KafkaSource, Store, StoreError, Tables, Watch};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Connections that commit different partitions at the same time. Postgres works a connection with one
+/// Connections that commit different partitions at the same time. Postgres serves a connection with one
 /// process, so one writer uses one core of the server.
-const WRITERS: usize = 2;
-/// Pause between two questions for the brokers at the start.
+pub(in crate::reader) const WRITERS: usize = 2;
+/// Pause between two attempts to reach the brokers at the start.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Asks what cluster this is until a broker answers.
-pub(super) async fn ask_cluster_id(cluster: Arc<Cluster>, options: &Options) -> Result<String, SessionError> {
+pub(super) async fn ask_cluster_id(cluster: Arc<Cluster>, health: &Health) -> Result<String, SessionError> {
     let asking = async {
         loop {
             let cluster = Arc::clone(&cluster);
@@ -27,40 +30,67 @@ pub(super) async fn ask_cluster_id(cluster: Arc<Cluster>, options: &Options) -> 
             }
         }
     };
-    let brokers = &options.kafka.bootstrap_servers;
-    patiently(asking, |away| {
-        tracing::warn!(for_s = away.as_secs(), "no broker answers at {brokers}; still trying");
+    let answered = wait_and_report(asking, |away| {
+        let what = cluster.no_answer();
+        tracing::warn!(for_s = away.as_secs(), "{what}; still trying");
+        health.set(Obstacle::Brokers, Some(what));
     })
-    .await
+    .await;
+    health.set(Obstacle::Brokers, None);
+    answered
 }
 
-/// What the offsets of this group count.
-pub(super) fn source(options: &Options, cluster_id: String) -> Source {
-    let [recency_topic, frequency_topic, monetary_topic] = options.kafka.topics.clone();
-    let consumer_group = options.group_id.clone();
-    Source { consumer_group, cluster_id, recency_topic, frequency_topic, monetary_topic }
+/// The cluster and topics to which the offsets of this group belong.
+pub(in crate::reader) fn source(options: &Options, cluster_id: String) -> KafkaSource {
+    let PerMetric { recency, frequency, monetary } = options.kafka.topics.clone();
+    KafkaSource {
+        consumer_group: options.group_id.clone(),
+        cluster_id,
+        recency_topic: recency,
+        frequency_topic: frequency,
+        monetary_topic: monetary,
+    }
+}
+
+/// Logs what the reader works with: wrong variables show here, and the wrong `.env`.
+pub(super) fn log_ready(options: &Options, source: &KafkaSource) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        group = source.consumer_group,
+        database = %options.database,
+        cluster = source.cluster_id,
+        topics = options.kafka.topic_list(),
+        ties = options.rules.ties.name(),
+        segment_map = options.rules.segments.identity(),
+        edges = "quintiles",
+        env_file = options.env_file.as_ref().map(|path| tracing::field::display(path.display())),
+        "ready"
+    );
 }
 
 /// The connections of a session.
 pub(super) struct Connections {
     /// Takes partitions.
     pub(super) owner: Store,
-    /// Commit.
+    /// They commit.
     pub(super) writers: Vec<Store>,
     /// The ids of the topics that the group has read so far.
     pub(super) topics: TopicIds,
 }
 
-/// Opens the connections. The first session of a process brings the tables up to date; later ones only look at them.
+/// Opens the connections. The first session of a process brings the tables up to date; later ones only check
+/// them.
 pub(super) async fn connect(
     watchdog: &mut Watchdog,
     options: &Options,
-    source: &Source,
+    source: &KafkaSource,
     memory: &mut Memory,
 ) -> Result<Connections, SessionError> {
     let watches = (0..=WRITERS).map(|_| watchdog.watch()).collect();
-    let (url, source, tables) = (options.database_url.clone(), source.clone(), memory.tables.clone());
-    let connecting = async { blocking(move || open(&url, source, tables.as_ref(), watches)).await? };
+    let (address, source, tables) = (options.database.clone(), source.clone(), memory.tables.clone());
+    let retains = options.retention.retain.is_some();
+    let connecting =
+        async { blocking(move || open(&address, source, tables.as_ref(), retains, watches)).await? };
     let connections = watchdog.guard(connecting).await?;
     memory.tables = Some(connections.owner.tables().clone());
     Ok(connections)
@@ -68,24 +98,33 @@ pub(super) async fn connect(
 
 /// Opens a connection for each watch.
 fn open(
-    database_url: &str,
-    source: Source,
+    address: &Address,
+    source: KafkaSource,
     tables: Option<&Tables>,
+    retains: bool,
     watches: Vec<Arc<Watch>>,
 ) -> Result<Connections, SessionError> {
-    let mut stores = connect_all(database_url, &source, watches)?.into_iter();
+    let needed = watches.len();
+    let stores = connect_all(address, &source, watches).map_err(|error| match error {
+        StoreError::Postgres(error) => explain_limit(address, error, needed).into(),
+        error => error,
+    })?;
+    let mut stores = stores.into_iter();
     let mut owner = stores.next().ok_or_else(|| SessionError::Broken("no connection".into()))?;
     if let Some(tables) = tables {
         owner.find_tables(tables)?;
     } else {
-        for migration in owner.make_tables()? {
-            tracing::info!(migration, "created or changed the tables");
-        }
+        let (run, warnings) = owner.make_tables()?;
+        run.iter().for_each(|migration| tracing::info!(migration, "created or changed the tables"));
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     }
-    // Before the first id is given: the next batch may get one that rows have already.
+    // Before the first id is given out: the next batch might get an id that rows already have.
     let found = owner.find_contradictions()?;
     if tables.is_none() {
         found.iter().for_each(|contradiction| tracing::warn!("{contradiction}"));
+    }
+    if retains {
+        owner.check_right_to_expire()?;
     }
     let topics = owner.claim_topics(&TopicIds::default())?;
     let mut writers: Vec<Store> = stores.collect();
@@ -93,16 +132,17 @@ fn open(
     Ok(Connections { owner, writers, topics })
 }
 
-/// Makes the connections at the same time: a host of the URL that does not answer costs each of them seconds.
+/// Opens the connections at the same time, because a host of the URL that does not answer costs each of them
+/// seconds.
 fn connect_all(
-    database_url: &str,
-    source: &Source,
+    address: &Address,
+    source: &KafkaSource,
     watches: Vec<Arc<Watch>>,
 ) -> Result<Vec<Store>, StoreError> {
     thread::scope(|scope| {
-        let connect = |watch| scope.spawn(|| Store::connect(database_url, source.clone(), watch));
+        let connect = |watch| scope.spawn(|| Store::connect(address, source.clone(), watch));
         let connecting: Vec<_> = watches.into_iter().map(connect).collect();
-        let panicked = |_| StoreError::Unreachable("a thread failed".into());
+        let panicked = |_| PostgresError::Unreachable("a thread failed".into());
         connecting.into_iter().map(|thread| thread.join().map_err(panicked)?).collect()
     })
 }

@@ -1,16 +1,17 @@
-//! Postgres has gone mute: noticed from outside, since the threads that wait for it cannot.
+//! Notices that Postgres has gone mute, which the threads that wait for it cannot.
 //!
-//! A connection is silent for as long as a statement takes, and libpq waits for ever. So once one has been silent for a
-//! while, the session says so, and asks on a new connection what the matter is (`store::probe`). **A server that works on
-//! it is waited for; one that does not answer, or does not know of it, ends the session**, and the next one may find
-//! another server. A COPY that moves is never silent, however long it takes. The threads of an ended session are left
-//! behind; they end with their connection.
+//! A connection is silent for as long as a statement takes, and libpq waits for ever. So once a connection
+//! has been silent for a while, the session logs it and asks on a new connection what is wrong
+//! (`postgres::probe`). **If the server is at work on the statement, the session waits. If it does not
+//! answer, or does not know the connection, the session ends**, and the next one may find another server. A
+//! COPY that moves is never silent, however long it takes. The threads of an ended session are left behind
+//! and end with their connections.
 
 use super::SessionError;
-use crate::backoff::Steps;
-use crate::reader::store::{
-    CONNECTING, Probe, StoreError, Verdict, Waiting, Watch, judge, longest_connect, probe,
-};
+use crate::backoff::LogThrottle;
+use crate::health::{Health, Obstacle};
+use crate::postgres::{Address, CONNECTING, Diagnosis, PostgresError, Probe, Waiting, Watch, judge, probe};
+use crate::reader::store::StoreError;
 use futures_util::FutureExt as _;
 use std::future::Future;
 use std::sync::Arc;
@@ -18,54 +19,63 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// Connections are looked at this often.
+/// How often the connections are checked.
 const TICK: Duration = Duration::from_millis(250);
-/// Silence after which a new connection asks what the matter is; it asks again after as long.
+/// Silence after which a new connection asks what is wrong, and the pause before it asks again.
 const ASK_AFTER: Duration = Duration::from_secs(3);
-/// Silence worth a word.
+/// Silence that is logged.
 const SAY_AFTER: Duration = Duration::from_secs(4);
-/// A server that lets a connection in answers it within this long, or it has no answer.
+/// Silence after which the reader does not count as ready, beside the time that the request may be on its way.
+const UNREADY_AFTER: Duration = Duration::from_secs(1);
+/// How long a server may take to answer on a connection that it has accepted.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Looks at the connections of a session.
-pub(super) struct Watchdog {
-    database_url: String,
+/// Watches the connections of a session.
+pub(in crate::reader) struct Watchdog {
+    /// Where to ask, on a new connection.
+    address: Address,
+    /// One per connection of the session.
     watches: Vec<Arc<Watch>>,
+    /// See [`TICK`].
     tick: Interval,
-    /// The wait that is worth a question.
+    /// The longest wait, if it is long enough to ask about.
     silent: Option<Silent>,
+    /// Where to note that Postgres does not answer.
+    health: Arc<Health>,
 }
 
-/// A wait that lasts.
+/// A wait that the session asks about.
 struct Silent {
+    /// What is waited for.
     waiting: Waiting,
-    /// When it is spoken of.
-    tell: Steps,
+    /// When to log it.
+    log: LogThrottle,
     /// What a new connection found out last.
     found: Option<String>,
-    /// A question under way, and since when.
+    /// A question under way.
     asking: Option<JoinHandle<Probe>>,
+    /// When the last question was asked.
     asked: Instant,
-    /// How long it may take to be let in by a server.
+    /// How long connecting may take.
     connecting: Duration,
 }
 
 impl Watchdog {
-    pub(super) fn new(database_url: &str) -> Self {
+    pub(in crate::reader) fn new(address: &Address, health: Arc<Health>) -> Self {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { database_url: database_url.to_owned(), watches: Vec::new(), tick, silent: None }
+        Self { address: address.clone(), watches: Vec::new(), tick, silent: None, health }
     }
 
-    /// The notes for one more connection.
-    pub(super) fn watch(&mut self) -> Arc<Watch> {
+    /// Watches one more connection, which notes its waits in what is returned.
+    pub(in crate::reader) fn watch(&mut self) -> Arc<Watch> {
         let watch = Arc::new(Watch::default());
         self.watches.push(Arc::clone(&watch));
         watch
     }
 
-    /// Does what needs Postgres, unless that is mute.
-    pub(super) async fn guard<T>(
+    /// Does work that needs Postgres. An error if Postgres goes mute meanwhile.
+    pub(in crate::reader) async fn guard<T>(
         &mut self,
         work: impl Future<Output = Result<T, SessionError>>,
     ) -> Result<T, SessionError> {
@@ -81,64 +91,81 @@ impl Watchdog {
         loop {
             self.tick.tick().await;
             if let Err(mute) = self.look() {
-                return mute.into();
+                return StoreError::from(mute).into();
             }
         }
     }
 
-    /// Looks which connection has been silent for longest, and what that means.
-    fn look(&mut self) -> Result<(), StoreError> {
+    /// Finds the connection that has been silent for longest, and judges its silence.
+    fn look(&mut self) -> Result<(), PostgresError> {
         let longest = self.watches.iter().filter_map(|watch| watch.waiting()).min_by_key(|w| w.since);
+        let silence = self.silence_of(longest.as_ref());
+        // The answer may be an error after which the same is tried again.
+        silence.iter().for_each(|what| self.health.doubt(what));
+        self.health.set(Obstacle::Postgres, silence);
         let Some(waiting) = longest.filter(|waiting| waiting.since.elapsed() >= ASK_AFTER) else {
             self.silent = None;
             return Ok(());
         };
         // What was found out about another wait says nothing of this one.
         let same = self.silent.take().filter(|silent| silent.waiting == waiting);
-        let mut silent = same.unwrap_or_else(|| Silent::begin(waiting, &self.database_url));
-        let judged = silent.judge(&self.database_url);
+        let mut silent = same.unwrap_or_else(|| Silent::begin(waiting, &self.address));
+        let judged = silent.judge(&self.address);
         self.silent = Some(silent);
         judged
+    }
+
+    /// A sentence about a wait that has lasted for a while.
+    fn silence_of(&self, longest: Option<&Waiting>) -> Option<String> {
+        let waiting = longest?;
+        if waiting.since.elapsed() < UNREADY_AFTER + waiting.sending {
+            return None;
+        }
+        let same = self.silent.as_ref().filter(|silent| silent.waiting == *waiting);
+        let found = same.map_or("no answer yet", Silent::said);
+        Some(format!("postgres has not answered: {found} (step: {})", waiting.step))
     }
 }
 
 impl Silent {
-    fn begin(waiting: Waiting, database_url: &str) -> Self {
-        let (asking, connecting) = (Some(ask(&waiting, database_url)), longest_connect(database_url));
-        Self { waiting, tell: Steps::default(), found: None, asking, asked: Instant::now(), connecting }
+    fn begin(waiting: Waiting, address: &Address) -> Self {
+        let (asking, connecting) = (Some(ask(&waiting, address)), address.longest_connect());
+        Self { waiting, log: LogThrottle::default(), found: None, asking, asked: Instant::now(), connecting }
     }
 
-    /// Takes in an answer, asks again, says so; an error if waiting does not help.
-    fn judge(&mut self, database_url: &str) -> Result<(), StoreError> {
+    /// Handles an answer or asks again, and logs the silence. An error if waiting does not help.
+    fn judge(&mut self, address: &Address) -> Result<(), PostgresError> {
         let silence = self.waiting.since.elapsed();
         if let Some(probe) = self.answer() {
             match judge(&self.waiting, silence, probe) {
-                Verdict::Working(how) => self.found = Some(how),
-                Verdict::Mute(why) => return Err(self.mute(why)),
+                Diagnosis::Working(how) => self.found = Some(how),
+                Diagnosis::Mute(why) => return Err(self.mute(why)),
             }
         } else if self.asking.is_none() && self.asked.elapsed() >= ASK_AFTER {
-            (self.asking, self.asked) = (Some(ask(&self.waiting, database_url)), Instant::now());
+            (self.asking, self.asked) = (Some(ask(&self.waiting, address)), Instant::now());
         }
-        if silence >= SAY_AFTER && self.tell.due().is_some() {
-            let found = self.found.as_deref().unwrap_or(match self.waiting.step {
-                CONNECTING => "still connecting",
-                _ => "a new connection has no answer yet either",
-            });
-            tracing::warn!(
-                for_s = silence.as_secs(),
-                step = self.waiting.step,
-                "postgres has not answered: {found}"
-            );
+        if silence >= SAY_AFTER && self.log.due().is_some() {
+            let (step, found) = (self.waiting.step, self.said());
+            tracing::warn!(for_s = silence.as_secs(), step, "postgres has not answered: {found}");
         }
         Ok(())
+    }
+
+    /// What is known of the wait.
+    fn said(&self) -> &str {
+        self.found.as_deref().unwrap_or(match self.waiting.step {
+            CONNECTING => "still connecting",
+            _ => "a new connection has no answer yet either",
+        })
     }
 
     /// What a new connection found out, if it has by now.
     fn answer(&mut self) -> Option<Probe> {
         if self.waiting.step == CONNECTING {
-            // libpq has a limit of its own until the server lets it in; the first statements have none.
+            // Until the server accepts the connection libpq has a limit of its own; the first statements have
+            // none.
             let over = self.waiting.since.elapsed() >= self.connecting + ASK_AFTER + ANSWER_TIMEOUT;
-            return over.then(|| Probe::Unanswered("no host has let this reader in".to_owned()));
+            return over.then(|| Probe::Unanswered("no host has accepted the connection".to_owned()));
         }
         let asking = self.asking.as_mut()?;
         let answer = match asking.now_or_never() {
@@ -150,15 +177,15 @@ impl Silent {
         Some(answer)
     }
 
-    fn mute(&self, why: String) -> StoreError {
-        StoreError::Mute { step: self.waiting.step, silence: self.waiting.since.elapsed(), why }
+    fn mute(&self, why: String) -> PostgresError {
+        PostgresError::Mute { step: self.waiting.step, silence: self.waiting.since.elapsed(), why }
     }
 }
 
 /// Asks on a new connection, on a thread of its own.
-fn ask(waiting: &Waiting, database_url: &str) -> JoinHandle<Probe> {
-    let (backend, url) = (waiting.backend, database_url.to_owned());
-    tokio::task::spawn_blocking(move || probe(&url, backend))
+fn ask(waiting: &Waiting, address: &Address) -> JoinHandle<Probe> {
+    let (backend, address) = (waiting.backend, address.clone());
+    tokio::task::spawn_blocking(move || probe(&address, backend))
 }
 
 #[cfg(test)]
@@ -166,11 +193,13 @@ mod tests {
     use super::*;
 
     /// No server listens there.
-    const NOWHERE: &str = "postgres://nobody@127.0.0.1:1/none";
+    fn nowhere() -> Address {
+        Address::new("postgres://nobody@127.0.0.1:1/none", "--database-url", "rfm-reader").unwrap()
+    }
 
     #[tokio::test]
     async fn a_wait_without_any_answer_raises_the_alarm_and_a_connection_at_rest_does_not() {
-        let mut watchdog = Watchdog::new(NOWHERE);
+        let mut watchdog = Watchdog::new(&nowhere(), Arc::new(Health::starting()));
         let watch = watchdog.watch();
         let rest = tokio::time::timeout(2 * TICK, watchdog.alarm()).await;
         assert!(rest.is_err(), "nothing is waited for");
@@ -185,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_moves_raises_no_alarm() {
-        let mut watchdog = Watchdog::new(NOWHERE);
+        let mut watchdog = Watchdog::new(&nowhere(), Arc::new(Health::starting()));
         let watch = watchdog.watch();
         let _work = watch.begin("COPY");
         let moving = async {

@@ -1,34 +1,15 @@
-//! What can go wrong between the reader and Postgres, by what is to be done about it.
+//! What can go wrong between the reader and its tables.
 
 use super::ownership::Ownership;
-use diesel::ConnectionError;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use std::time::Duration;
+use crate::postgres::PostgresError;
+use diesel::result::Error as DieselError;
 
-/// A failure of the store, by what the reader does next.
+/// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No connection, or it broke: a new session may find another state of affairs.
-    #[error("postgres cannot be reached")]
-    Unreachable(#[source] BoxedError),
-    /// Somebody else is in the way (a lock, a deadlock, a server that is read-only for now).
-    #[error("postgres is busy")]
-    Busy(#[source] BoxedError),
-    /// A statement failed although the connection is sound.
-    #[error("postgres refused a statement")]
-    Statement(#[source] BoxedError),
-    /// What no retry can mend: wrong password, unknown database, missing permission.
-    #[error("postgres turned the reader away")]
-    Refused {
-        /// What Postgres said.
-        #[source]
-        source: BoxedError,
-        /// What to do about it.
-        hint: &'static str,
-    },
-    /// The connection string itself. What libpq says of it is not shown: it quotes passwords.
-    #[error("--database-url cannot be read")]
-    BadUrl,
+    /// Postgres failed. [`PostgresError::remedy`] says what to do.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
     /// A partition is not as this session left it: nothing was written.
     #[error("{}", moved(*.partition, .expected, .found.as_deref()))]
     Moved {
@@ -39,12 +20,38 @@ pub enum StoreError {
         /// What `progress` says now; `None`: its row is gone.
         found: Option<Box<Ownership>>,
     },
-    /// Tables or rows are missing that the process has seen before.
+    /// Tables or rows are missing that this process has seen before.
     #[error(
-        "{0}: a restore is under way, or somebody took it away; waiting until it is back (do not restart the reader \
-         before: at its start it makes what is missing, and reads from the beginning)"
+        "{0}: a restore is under way, or somebody removed it; waiting until it is back (do not restart the reader \
+         before that: one that starts could take the group for a new one, and read from the beginning)"
     )]
     Unready(String),
+    /// `segments` has another file or other columns than when the session began: nothing was written.
+    #[error("the table `segments` was rewritten or changed (ALTER TABLE, VACUUM FULL, CLUSTER or TRUNCATE)")]
+    Rewritten,
+    /// `segments` has no partition for ids that were given: nothing was written.
+    #[error(
+        "`segments` has no partition for the batch ids from {first}: it was dropped or detached; the batches get other \
+         ids"
+    )]
+    WindowGone {
+        /// The first id of the window.
+        first: i64,
+    },
+    /// The sequence of `batches` gives ids again that rows have: nothing was written.
+    #[error(
+        "the sequence of `batches` {}, and `segments` has rows of batch {shared}, whose id a new batch would share (a \
+         restore, or TRUNCATE batches RESTART IDENTITY); nothing was stored under it",
+        gone_back(*.first, *.highest)
+    )]
+    SequenceBack {
+        /// The id that it gave now.
+        first: i64,
+        /// The id that it had given before, if that is known.
+        highest: Option<i64>,
+        /// The lowest id that would be shared.
+        shared: i64,
+    },
     /// The tables are of different moments, and going on would mix them.
     #[error("the tables contradict each other: {what}")]
     Contradiction {
@@ -53,16 +60,33 @@ pub enum StoreError {
         /// What to do about it.
         hint: String,
     },
-    /// Postgres did not answer for so long that it must be asked elsewhere.
-    #[error("postgres has not answered for {} s ({step}): {why}", .silence.as_secs())]
-    Mute {
-        /// What was asked for.
-        step: &'static str,
-        /// For how long nothing moved.
-        silence: Duration,
-        /// What a new connection found out.
-        why: String,
+    /// A table took fewer rows than it was given: nothing was written.
+    #[error("`{table}` took {taken} of {given} rows")]
+    KeptOut {
+        /// The table.
+        table: &'static str,
+        /// How many rows it was given.
+        given: usize,
+        /// How many it says it took.
+        taken: usize,
     },
+    /// The group is stored in another schema than the one that this connection leads to.
+    #[error(
+        "the tables of consumer group `{group}` are in schema `{there}`, but this connection would {act} in schema `{here}`"
+    )]
+    OtherSchema {
+        /// The consumer group.
+        group: String,
+        /// The schema that the connection leads to.
+        here: String,
+        /// The schema that has the group's row in `sources`.
+        there: String,
+        /// What the connection would do: make tables, or store the group in those of others.
+        act: &'static str,
+    },
+    /// What a person asked to retract is no batch of the group: nothing was changed.
+    #[error("nothing was retracted: {0}")]
+    NotRetractable(String),
     /// The group's offsets belong to other topics or another cluster.
     #[error("consumer group `{group}` has progress of {stored}, but this reader is set to {found}")]
     OtherSource {
@@ -75,7 +99,12 @@ pub enum StoreError {
     },
 }
 
-/// What is the matter with a partition that is not as expected.
+fn gone_back(first: i64, highest: Option<i64>) -> String {
+    let from = highest.map(|highest| format!(" from {highest}")).unwrap_or_default();
+    format!("has gone back{from} to {first}")
+}
+
+/// Says how a partition differs from what was expected.
 fn moved(partition: i32, expected: &Ownership, found: Option<&Ownership>) -> String {
     match found {
         Some(found) if found.epoch > expected.epoch => {
@@ -92,104 +121,37 @@ fn moved(partition: i32, expected: &Ownership, found: Option<&Ownership>) -> Str
     }
 }
 
-type BoxedError = Box<dyn std::error::Error + Send + Sync>;
-
-const GRANT: &str = "grant the role what it lacks: it creates, reads and writes tables in its schema";
-
-/// What Postgres says (in English) when no retry can help, all words of a row, and what then does.
-const REFUSALS: [(&[&str], &str); 7] = [
-    (&["authentication failed"], "check user and password in --database-url"),
-    (&["no password supplied"], "give a password in --database-url, or in PGPASSWORD or ~/.pgpass"),
-    (&["no pg_hba.conf entry"], "pg_hba.conf of the server does not admit this user from this host"),
-    (&["role \"", "does not exist"], "check the user in --database-url, or create the role"),
-    (&["role \"", "not permitted to log in"], "allow it: ALTER ROLE … LOGIN"),
-    (&["permission denied"], GRANT),
-    (&["database \"", "does not exist"], "check the database in --database-url, or create it: createdb NAME"),
-];
-
-/// How libpq begins when it cannot make sense of a connection string.
-const BAD_URL: [&str; 8] = [
-    "invalid ",
-    "missing ",
-    "unterminated ",
-    "end of string",
-    "IPv6 ",
-    "unexpected ",
-    "extra ",
-    "forbidden ",
-];
-
-/// What others being in the way sounds like.
-const BUSY: [&str; 3] = ["lock timeout", "deadlock detected", "statement timeout"];
-
 impl StoreError {
     /// A partition is not as expected.
     pub fn moved(partition: i32, expected: Ownership, found: Option<Ownership>) -> Self {
         StoreError::Moved { partition, expected: expected.into(), found: found.map(Box::new) }
     }
 
+    /// The same error, with the work in which a statement failed.
+    pub(super) fn during(self, step: &'static str) -> Self {
+        match self {
+            StoreError::Postgres(error) => error.during(step).into(),
+            other => other,
+        }
+    }
+
+    /// The error and its causes, in one line.
+    pub fn chain(&self) -> String {
+        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
+        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+        format!("{self}{causes}").split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// Whether the connection is sound, so that the statement itself is to blame.
     pub fn blames_statement(&self) -> bool {
-        matches!(self, StoreError::Statement(_))
-    }
-
-    /// The same error in a session that has had all rights before.
-    pub(super) fn when_rights_may_come(self) -> Self {
-        match self {
-            StoreError::Refused { source, .. } => {
-                StoreError::Unready(format!("{source} (a restore grants rights last)"))
-            }
-            other => other,
-        }
-    }
-
-    /// The same error after the connection was found to be broken.
-    pub(super) fn on_broken_connection(self) -> Self {
-        match self {
-            StoreError::Statement(source) => StoreError::Unreachable(source),
-            other => other,
-        }
+        matches!(self, StoreError::Postgres(PostgresError::Statement(_)))
     }
 }
 
-impl From<ConnectionError> for StoreError {
-    fn from(error: ConnectionError) -> Self {
-        let message = error.to_string();
-        // Of several attempts (hosts, with and without TLS) the first tells what is the matter.
-        let first = message.lines().next().unwrap_or_default();
-        if BAD_URL.iter().any(|words| first.starts_with(words)) {
-            return StoreError::BadUrl;
-        }
-        match REFUSALS.iter().find(|(words, _)| words.iter().all(|word| first.contains(word))) {
-            Some((_, hint)) => StoreError::Refused { source: error.into(), hint },
-            None => StoreError::Unreachable(error.into()),
-        }
-    }
-}
-
+/// Diesel's transactions want it.
 impl From<DieselError> for StoreError {
     fn from(error: DieselError) -> Self {
-        use DatabaseErrorKind::{
-            ClosedConnection, ReadOnlyTransaction, SerializationFailure, UnableToSendCommand,
-        };
-        match &error {
-            DieselError::BrokenTransactionManager => StoreError::Unreachable(error.into()),
-            DieselError::DatabaseError(ClosedConnection | UnableToSendCommand, _) => {
-                StoreError::Unreachable(error.into())
-            }
-            DieselError::DatabaseError(SerializationFailure | ReadOnlyTransaction, _) => {
-                StoreError::Busy(error.into())
-            }
-            DieselError::DatabaseError(_, said) if said.message().starts_with("permission denied") => {
-                StoreError::Refused { source: error.into(), hint: GRANT }
-            }
-            DieselError::DatabaseError(_, said)
-                if BUSY.iter().any(|words| said.message().contains(words)) =>
-            {
-                StoreError::Busy(error.into())
-            }
-            _ => StoreError::Statement(error.into()),
-        }
+        StoreError::Postgres(error.into())
     }
 }
 
@@ -201,7 +163,7 @@ mod tests {
     #[test]
     fn a_partition_that_is_not_as_expected_says_what_was_and_what_is() {
         let owner = Uuid::from_u128(0x5b0e_1c2a << 96);
-        let expected = Ownership { epoch: 3, owner, commits: 45, next: [6, 6, 7] };
+        let expected = Ownership { epoch: 3, owner, commits: 45, next: [6, 6, 7].into() };
         let said = |found: Option<Ownership>| {
             let (expected, found) = (expected.into(), found.map(Box::new));
             StoreError::Moved { partition: 0, expected, found }.to_string()
@@ -215,53 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_no_retry_can_mend_is_refused() {
-        let cases = [
-            ("FATAL:  password authentication failed for user \"a\"", true),
-            ("FATAL:  database \"shop\" does not exist", true),
-            ("FATAL:  role \"rfm\" does not exist", true),
-            ("FATAL:  role \"rfm\" is not permitted to log in", true),
-            ("FATAL:  Peer authentication failed for user \"rfm\"", true),
-            ("FATAL:  remaining connection slots are reserved\nFATAL:  no pg_hba.conf entry for host", false),
-            ("fe_sendauth: no password supplied", true),
-            ("FATAL:  the database system is starting up", false),
-            ("FATAL:  sorry, too many clients already", false),
-            ("FATAL:  database \"shop\" is not currently accepting connections", false),
-            ("connection to server at \"127.0.0.1\", port 5432 failed: Connection refused", false),
-            ("could not translate host name \"db\" to address", false),
-        ];
-        for (message, refused) in cases {
-            let error = StoreError::from(ConnectionError::BadConnection(message.into()));
-            assert_eq!(matches!(error, StoreError::Refused { .. }), refused, "{message}");
-        }
-    }
-
-    #[test]
-    fn a_connection_string_that_cannot_be_read_is_not_quoted() {
-        for message in [
-            "missing \"=\" after \"postgresq://rfm:secret@localhost/db\" in connection info string",
-            "invalid connection option \"secret\"",
-            "invalid sslmode value: \"secret\"",
-        ] {
-            let error = StoreError::from(ConnectionError::BadConnection(message.into()));
-            assert!(matches!(error, StoreError::BadUrl), "{message}");
-            assert!(!format!("{:#}", anyhow::Error::new(error)).contains("secret"));
-        }
-    }
-
-    #[test]
-    fn somebody_in_the_way_accuses_no_batch() {
-        let said = |kind, message: &str| DieselError::DatabaseError(kind, Box::new(message.to_owned()));
-        let cases = [
-            said(DatabaseErrorKind::Unknown, "canceling statement due to lock timeout"),
-            said(DatabaseErrorKind::Unknown, "deadlock detected"),
-            said(DatabaseErrorKind::SerializationFailure, "could not serialize access"),
-            said(DatabaseErrorKind::ReadOnlyTransaction, "cannot execute INSERT in a read-only transaction"),
-            said(DatabaseErrorKind::UnableToSendCommand, "no connection to the server"),
-        ];
-        for error in cases {
-            assert!(!StoreError::from(error).blames_statement());
-        }
-        assert!(StoreError::from(said(DatabaseErrorKind::CheckViolation, "no")).blames_statement());
+    fn only_a_statement_that_fails_on_a_sound_connection_is_to_blame() {
+        let blamed = |error: PostgresError| StoreError::from(error).blames_statement();
+        assert!(blamed(PostgresError::Statement("no".into())));
+        assert!(!blamed(PostgresError::Busy("no".into())));
+        assert!(!blamed(PostgresError::Unreachable("no".into())));
+        assert!(!StoreError::Unready("tables are missing".to_owned()).blames_statement());
     }
 }

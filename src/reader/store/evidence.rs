@@ -1,12 +1,13 @@
-//! What the tables know of the log that was read, so that another log in its place is recognised.
+//! What the tables know of a log that was read, so that another log in its place is recognised.
 //!
-//! Owns the verdict that a log was cut, which is kept. Does not reach it (`reader::session::log`).
+//! Owns how the finding that a log was cut is kept. Does not make that finding (`reader::session::log`).
 
-use super::ownership::offset_of;
-use super::{Context, Isolation, Store, StoreError};
-use crate::message::Metric;
+use super::taking::offset_of;
+use super::{Context, Store, StoreError};
+use crate::metric::{Metric, PerMetric};
+use crate::postgres::Isolation;
+use crate::postgres::schema::{batches, dead_letters, progress};
 use crate::reader::key;
-use crate::reader::schema::{batches, dead_letters, progress};
 use diesel::prelude::*;
 
 /// What is known of the three logs of a partition.
@@ -15,7 +16,7 @@ pub struct Evidence {
     /// Why the log is known to have been cut.
     pub cut: Option<String>,
     /// Per topic, the last message that is settled below progress: its offset, and its key as text.
-    pub last: [Option<(i64, Option<String>)>; 3],
+    pub last: PerMetric<Option<(i64, Option<String>)>>,
 }
 
 impl Store {
@@ -23,41 +24,42 @@ impl Store {
     ///
     /// # Errors
     /// Those of the statements.
-    pub fn evidence(&mut self, partition: i32, next: [i64; 3]) -> Result<Evidence, StoreError> {
-        self.transaction("reading progress", Isolation::OneSnapshot, |connection, context| {
+    pub fn evidence(&mut self, partition: i32, next: PerMetric<i64>) -> Result<Evidence, StoreError> {
+        self.transaction("reading progress", Isolation::ReadOnlySnapshot, |connection, _, context| {
             let cut = progress::table
                 .find((&context.source.consumer_group, partition))
                 .select(progress::log_cut)
                 .first(connection)?;
-            let [recency, frequency, monetary] = next;
-            let last = [
-                context.last_settled(connection, partition, Metric::Recency, recency)?,
-                context.last_settled(connection, partition, Metric::Frequency, frequency)?,
-                context.last_settled(connection, partition, Metric::Monetary, monetary)?,
-            ];
+            let last = PerMetric::try_from_fn(|metric| {
+                context.last_settled(connection, partition, metric, next[metric])
+            })?;
             Ok(Evidence { cut, last })
         })
     }
 
-    /// Keeps the verdict that the log of a partition was cut; the first one stays.
+    /// Keeps the finding that the log of a partition was cut; the first one stays.
     ///
-    /// **Under whichever epoch**: it is about the log, and true for every owner.
+    /// **Whatever the epoch**: it is about the log, and so it holds for every owner.
     ///
     /// # Errors
     /// Those of the statement.
     pub fn keep_cut(&mut self, partition: i32, why: &str) -> Result<(), StoreError> {
-        self.transaction("keeping that a log was cut", Isolation::Usual, |connection, context| {
-            diesel::update(progress::table.find((&context.source.consumer_group, partition)))
-                .filter(progress::log_cut.is_null())
-                .set(progress::log_cut.eq(why))
-                .execute(connection)?;
-            Ok(())
-        })
+        self.transaction(
+            "recording that a log was cut",
+            Isolation::ReadCommitted,
+            |connection, _, context| {
+                diesel::update(progress::table.find((&context.source.consumer_group, partition)))
+                    .filter(progress::log_cut.is_null())
+                    .set(progress::log_cut.eq(why))
+                    .execute(connection)?;
+                Ok(())
+            },
+        )
     }
 }
 
 impl Context {
-    /// The last message of a topic that is settled below `next`: an entry of one index in each table.
+    /// The last message of a topic that is settled below `next`. Reads one index entry of each table.
     fn last_settled(
         &self,
         connection: &mut PgConnection,

@@ -1,11 +1,13 @@
 //! What a commit adds to the tables.
 
-use super::{Part, Source, Watch, rows};
-use crate::message::Metric;
+use super::windows::{self, Window};
+use super::{KafkaSource, Part, StoreError, Watch, rows};
+use crate::failpoint;
+use crate::metric::Metric;
+use crate::postgres::{Statements, schema};
+use crate::reader::key;
 use crate::reader::score::{Rules, Scored};
-use crate::reader::{key, schema};
 use chrono::{DateTime, Utc};
-use diesel::pg::CopyFormat;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Timestamptz};
 use std::io::{self, Write};
@@ -15,10 +17,11 @@ const INSERT_ROWS: usize = 1_000;
 /// Bytes of dead letters per INSERT: Postgres takes 1 GB in one message.
 const INSERT_BYTES: usize = 64 * 1024 * 1024;
 
-/// Ids for so many batches, in order.
+/// Ids for `count` batches, in ascending order.
 pub(super) fn new_batch_ids(connection: &mut PgConnection, count: usize) -> QueryResult<Vec<i64>> {
     #[derive(QueryableByName)]
     struct Id {
+        /// The next one of the sequence.
         #[diesel(sql_type = BigInt)]
         id: i64,
     }
@@ -31,27 +34,71 @@ pub(super) fn new_batch_ids(connection: &mut PgConnection, count: usize) -> Quer
     Ok(ids.into_iter().map(|row| row.id).collect())
 }
 
-/// Streams the rows of the batches into `segments`.
-pub(super) fn segments(
-    connection: &mut PgConnection,
-    rules: &Rules,
-    ids: &[i64],
-    scored: &[&Scored],
-    watch: &Watch,
-) -> QueryResult<usize> {
-    let rows = ids.iter().copied().zip(scored.iter().copied());
-    diesel::copy_from(schema::segments::table)
-        .from_raw_data(schema::segments::table, |out| {
-            rows::write(&mut Watched { out, watch }, &rules.segments, rows.clone())
-                .map_err(|e| diesel::result::Error::SerializationError(e.into()))
-        })
-        .with_format(CopyFormat::Binary)
-        .execute(connection)
+/// What a commit adds.
+#[derive(Clone, Copy)]
+pub(super) struct Added<'a> {
+    /// How its batches were scored.
+    pub(super) rules: &'a Rules,
+    /// Whose offsets it settles.
+    pub(super) source: &'a KafkaSource,
+    /// An id for each batch, in ascending order.
+    pub(super) ids: &'a [i64],
+    /// Where the rows go, for each window of these ids.
+    pub(super) windows: &'a [Window],
+    /// The batches, in the order of the parts.
+    pub(super) scored: &'a [&'a Scored],
+    /// Where the dead letters are.
+    pub(super) parts: &'a [Part],
 }
 
-/// A stream to Postgres. That it takes something is a sign of life.
+impl Added<'_> {
+    /// Adds it.
+    ///
+    /// # Errors
+    /// Those of the statements; [`StoreError::KeptOut`].
+    pub(super) fn insert(self, statements: &mut impl Statements, watch: &Watch) -> Result<(), StoreError> {
+        if !self.scored.is_empty() {
+            watch.step("COPY into `segments`");
+            self.copy(statements, watch)?;
+            failpoint::reach("after_copy");
+            watch.step("INSERT into `batches`");
+            batches(statements, self)?;
+        }
+        dead_letters(statements, self.source, watch, self.parts)
+    }
+
+    /// Copies the rows, window by window: into the partition itself, since the way through the table costs Postgres
+    /// up to a tenth more.
+    fn copy(self, statements: &mut impl Statements, watch: &Watch) -> Result<(), StoreError> {
+        let mut scored = self.scored;
+        for ids in self.ids.chunk_by(|one, next| windows::number(*one) == windows::number(*next)) {
+            let (of_window, rest) = scored.split_at(ids.len());
+            scored = rest;
+            let number = ids.first().map(|id| windows::number(*id));
+            let window = self.windows.iter().find(|window| Some(window.number) == number);
+            let table = window.map_or(windows::WHOLE, |window| &window.table);
+            let rows = ids.iter().copied().zip(of_window.iter().copied());
+            let taken = statements.copy_into_segments(table, |out| {
+                rows::write(&mut Watched { out, watch }, &self.rules.segments, rows.clone())
+            })?;
+            all_taken("segments", of_window.iter().map(|batch| batch.customers()).sum(), taken)?;
+            failpoint::reach("after_window");
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a table took as many rows as it was given. **Without this check, a trigger or a rule that keeps
+/// rows out would lose them**: progress would move past them.
+pub(super) fn all_taken(table: &'static str, given: usize, taken: usize) -> Result<(), StoreError> {
+    if taken == given { Ok(()) } else { Err(StoreError::KeptOut { table, given, taken }) }
+}
+
+/// A stream to Postgres. Each write that it takes is a sign of life.
 struct Watched<'a, W: ?Sized> {
+    /// The stream.
     out: &'a mut W,
+    /// The record of what the connection waits for.
     watch: &'a Watch,
 }
 
@@ -68,40 +115,36 @@ impl<W: Write + ?Sized> Write for Watched<'_, W> {
 }
 
 /// One statement for any number of batches. **It reaches Postgres whole before it begins**: a COPY would lock
-/// entries of the unique indexes while the stream is still open, and a reader that freezes then would keep its
-/// successor waiting for as long as it stays frozen.
+/// entries of the unique indexes while its stream is open, and a reader that froze then would block its
+/// successor for as long as it is frozen.
 const INSERT_BATCHES: &str = "
     INSERT INTO batches (id, consumer_group, partition, recency_offset, frequency_offset, monetary_offset,
-        batch_key, population, as_of, customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges)
+        batch_key, population, as_of, customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges,
+        produced_at)
     SELECT id, $1, partition, recency, frequency, monetary, key, population, as_of, customers, $2, $3,
-        ($4::float8[])[(6 * n - 5)::int : (6 * n)::int], ($5::float8[])[(6 * n - 5)::int : (6 * n)::int], ($6::float8[])[(6 * n - 5)::int : (6 * n)::int]
+        ($4::float8[])[(6 * n - 5)::int : (6 * n)::int], ($5::float8[])[(6 * n - 5)::int : (6 * n)::int], ($6::float8[])[(6 * n - 5)::int : (6 * n)::int],
+        produced
     FROM unnest($7::int8[], $8::int4[], $9::int8[], $10::int8[], $11::int8[], $12::text[], $13::text[],
-        $14::timestamptz[], $15::int4[])
-        WITH ORDINALITY AS b (id, partition, recency, frequency, monetary, key, population, as_of, customers, n)";
+        $14::timestamptz[], $15::int4[], $16::timestamptz[])
+        WITH ORDINALITY AS b (id, partition, recency, frequency, monetary, key, population, as_of, customers, produced, n)";
 
 /// Inserts a row per batch.
-pub(super) fn batches(
-    connection: &mut PgConnection,
-    rules: &Rules,
-    source: &Source,
-    ids: &[i64],
-    scored: &[&Scored],
-) -> QueryResult<()> {
-    if scored.is_empty() {
-        return Ok(());
-    }
-    // The edges end to end, six of each batch.
-    let edges = |metric: Metric| -> Vec<f64> {
-        scored.iter().flat_map(|batch| batch.cuts[metric.index()].edges).collect()
-    };
-    let offsets = |metric: Metric| -> Vec<i64> { scored.iter().map(|b| b.offsets[metric.index()]).collect() };
+fn batches(
+    statements: &mut impl Statements,
+    Added { rules, source, ids, scored, .. }: Added<'_>,
+) -> Result<(), StoreError> {
+    // The edges end to end, six per batch.
+    let edges =
+        |metric: Metric| -> Vec<f64> { scored.iter().flat_map(|batch| batch.cuts[metric].edges).collect() };
+    let offsets = |metric: Metric| -> Vec<i64> { scored.iter().map(|b| b.offsets[metric]).collect() };
     let partitions: Vec<i32> = scored.iter().map(|batch| batch.partition).collect();
     let keys: Vec<Option<String>> = scored.iter().map(|b| b.key.as_deref().map(key::text)).collect();
     let populations: Vec<Option<&str>> = scored.iter().map(|batch| batch.population.as_deref()).collect();
     let times: Vec<DateTime<Utc>> = scored.iter().map(|batch| batch.as_of).collect();
+    let produced: Vec<Option<DateTime<Utc>>> = scored.iter().map(|batch| batch.produced_at).collect();
     // Bounded by `--max-customers`, which is an i32.
     let customers: Vec<i32> = scored.iter().map(|batch| batch.customers() as i32).collect();
-    diesel::sql_query(INSERT_BATCHES)
+    let insert = diesel::sql_query(INSERT_BATCHES)
         .bind::<Text, _>(&source.consumer_group)
         .bind::<Text, _>(rules.ties.name())
         .bind::<Text, _>(rules.segments.identity())
@@ -117,38 +160,50 @@ pub(super) fn batches(
         .bind::<Array<Nullable<Text>>, _>(populations)
         .bind::<Array<Timestamptz>, _>(times)
         .bind::<Array<Integer>, _>(customers)
-        .execute(connection)
-        .map(drop)
+        .bind::<Array<Nullable<Timestamptz>>, _>(produced);
+    all_taken("batches", scored.len(), statements.execute(insert)?)
 }
 
+/// A row of `dead_letters`; its columns as the migrations describe them.
 #[derive(Insertable)]
 #[diesel(table_name = schema::dead_letters)]
 struct DeadLetterRow<'a> {
+    /// The group that refused the message.
     consumer_group: &'a str,
+    /// The name of its topic.
     topic: &'a str,
+    /// Its partition.
     partition: i32,
+    /// Its own offset.
     offset: i64,
+    /// Its key, as it came.
     key: Option<&'a [u8]>,
+    /// Its body, as it came.
     value: Option<&'a [u8]>,
+    /// See [`crate::message::Reason::name`].
     reason: &'a str,
+    /// Which message, field and element.
     detail: &'a str,
+    /// Kafka's time of the message, if it has one that Postgres can store.
     produced_at: Option<DateTime<Utc>>,
+    /// The offset of the recency message of its batch.
+    refused_with: Option<i64>,
 }
 
 impl DeadLetterRow<'_> {
-    /// Bytes of the message.
+    /// Bytes of key and value.
     fn bytes(&self) -> usize {
         self.value.map_or(0, <[u8]>::len) + self.key.map_or(0, <[u8]>::len)
     }
 }
 
-/// Inserts a row per message that is not scored.
-pub(super) fn dead_letters(
-    connection: &mut PgConnection,
-    source: &Source,
+/// Inserts a row per dead letter.
+fn dead_letters(
+    statements: &mut impl Statements,
+    source: &KafkaSource,
     watch: &Watch,
     parts: &[Part],
-) -> QueryResult<()> {
+) -> Result<(), StoreError> {
     let rows = parts.iter().flat_map(|part| &part.dead_letters).map(|letter| DeadLetterRow {
         consumer_group: &source.consumer_group,
         topic: source.topic(letter.message.metric),
@@ -159,15 +214,17 @@ pub(super) fn dead_letters(
         reason: letter.problem.reason.name(),
         detail: &letter.problem.detail,
         produced_at: letter.message.produced_at(),
+        refused_with: letter.refused_with,
     });
     let rows: Vec<DeadLetterRow<'_>> = rows.collect();
     portions(&rows).try_for_each(|rows| {
         watch.send("INSERT into `dead_letters`", rows.iter().map(DeadLetterRow::bytes).sum());
-        diesel::insert_into(schema::dead_letters::table).values(rows).execute(connection).map(drop)
+        let insert = diesel::insert_into(schema::dead_letters::table).values(rows);
+        all_taken("dead_letters", rows.len(), statements.execute(insert)?)
     })
 }
 
-/// Cuts rows into what fits into one statement each.
+/// Cuts rows into portions that each fit into one statement.
 fn portions<'a>(rows: &'a [DeadLetterRow<'a>]) -> impl Iterator<Item = &'a [DeadLetterRow<'a>]> {
     let (mut count, mut bytes) = (0, 0);
     rows.chunk_by(move |row, _| {

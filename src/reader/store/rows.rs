@@ -1,11 +1,13 @@
-//! The rows of `segments` as Postgres's binary COPY wants them.
+//! The rows of `segments` in the format of Postgres's binary COPY.
 //!
-//! Owns the bytes; source: PostgreSQL documentation, `COPY`, "Binary Format". All integers big-endian.
+//! Owns the bytes; source: PostgreSQL documentation, `COPY`, "Binary Format". All integers are big-endian.
 //!
-//! The one idea: of a row only the four values and the row number are its own. Everything behind them
-//! (three scores, RF score, segment) is one of 125 tails, encoded once per commit.
+//! **A row has a head, a tail and the customer id.** The head is the same for all rows of a batch but for
+//! three values and the row number. The tail (three scores, RF score, segment) is one of 125, which are
+//! encoded once per commit.
 
 use crate::failpoint;
+use crate::metric::PerMetric;
 use crate::reader::score::{Scored, scores};
 use crate::reader::segment::SegmentMap;
 use std::io::{self, Write};
@@ -22,7 +24,7 @@ const LENGTH_8: [u8; 4] = 8i32.to_be_bytes();
 const LENGTH_4: [u8; 4] = 4i32.to_be_bytes();
 const LENGTH_2: [u8; 4] = 2i32.to_be_bytes();
 
-/// Bytes given to the connection at once: large enough that calls do not count, small enough that
+/// Bytes given to the connection at once: large enough that the calls cost nothing, small enough that
 /// Postgres works on one chunk while the next is encoded.
 const CHUNK: usize = 64 * 1024;
 
@@ -58,14 +60,14 @@ pub fn write<'a>(
     out.write_all(&chunk)
 }
 
-/// What comes before the tail: the number of fields, then the batch id, three values and the row number, each
-/// behind its length.
+/// Length of the head: the number of fields, then the batch id, three values and the row number, each after
+/// its length.
 const HEAD: usize = 2 + (4 + 8) + 3 * (4 + 8) + (4 + 4);
-/// Where in it the three values and the row number stand.
+/// Where the three values and the row number stand in the head.
 const VALUES: [usize; 3] = [18, 30, 42];
 const ROW_NO: usize = 54;
 
-/// A head with all that the rows of a batch have in common.
+/// A head with everything that the rows of a batch have in common.
 fn head(id: i64) -> [u8; HEAD] {
     let mut head = [0; HEAD];
     let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
@@ -77,15 +79,15 @@ fn head(id: i64) -> [u8; HEAD] {
     head
 }
 
-/// All of a row but the customer id.
+/// Encodes a row up to the customer id.
 fn encode_row(chunk: &mut Vec<u8>, mut head: [u8; HEAD], row: usize, batch: &Scored, tails: &[Vec<u8>]) {
-    for (at, values) in VALUES.into_iter().zip(&batch.values) {
+    for (at, values) in VALUES.into_iter().zip(batch.values.as_ref().into_array()) {
         head[at..at + 8].copy_from_slice(&values[row].to_be_bytes());
     }
     // `--max-customers` is an i32, so every row number is one too.
     head[ROW_NO..].copy_from_slice(&(row as i32).to_be_bytes());
     chunk.extend_from_slice(&head);
-    let [recency, frequency, monetary] = &batch.cuts;
+    let PerMetric { recency, frequency, monetary } = &batch.cuts;
     chunk.extend_from_slice(&tails[place([recency.codes[row], frequency.codes[row], monetary.codes[row]])]);
 }
 
@@ -113,7 +115,7 @@ fn tail(scores: [u8; 3], segments: &SegmentMap) -> Vec<u8> {
 }
 
 fn encode_text(chunk: &mut Vec<u8>, text: &str) {
-    // A text longer than i32 cannot come out of a Kafka message, which is shorter.
+    // The text comes from a Kafka message, whose length is an i32.
     chunk.extend_from_slice(&(text.len() as i32).to_be_bytes());
     chunk.extend_from_slice(text.as_bytes());
 }
@@ -124,16 +126,16 @@ mod tests {
     use crate::message::CustomerIds;
     use crate::reader::quintile::Cut;
 
-    /// As the documentation of COPY has it, field by field.
+    /// A row field by field, as in the documentation of COPY.
     fn by_fields(id: i64, row: usize, batch: &Scored, tails: &[Vec<u8>]) -> Vec<u8> {
-        let codes = batch.cuts.each_ref().map(|cut| cut.codes[row]);
+        let codes = batch.cuts.as_ref().map(|cut| cut.codes[row]).into_array();
         let mut bytes = 11i16.to_be_bytes().to_vec();
         let mut field = |content: &[u8]| {
             bytes.extend_from_slice(&(content.len() as i32).to_be_bytes());
             bytes.extend_from_slice(content);
         };
         field(&id.to_be_bytes());
-        batch.values.iter().for_each(|values| field(&values[row].to_be_bytes()));
+        batch.values.values().for_each(|values| field(&values[row].to_be_bytes()));
         field(&(row as i32).to_be_bytes());
         bytes.extend_from_slice(&tails[place(codes)]);
         bytes
@@ -144,12 +146,13 @@ mod tests {
         let cut = |codes: [u8; 2]| Cut { codes: codes.to_vec(), edges: [0.0; 6] };
         let batch = Scored {
             partition: 0,
-            offsets: [0; 3],
+            offsets: PerMetric::default(),
             key: None,
             population: None,
             as_of: chrono::DateTime::UNIX_EPOCH,
-            values: [vec![1.5, -2.0], vec![3.0, 4.0], vec![5.0, 6e9]],
-            cuts: [cut([0, 4]), cut([1, 3]), cut([2, 0])],
+            produced_at: None,
+            values: [vec![1.5, -2.0], vec![3.0, 4.0], vec![5.0, 6e9]].into(),
+            cuts: [cut([0, 4]), cut([1, 3]), cut([2, 0])].into(),
             customer_ids: None::<CustomerIds>,
         };
         let tails = tails(&SegmentMap::built_in().unwrap());

@@ -1,11 +1,11 @@
-//! Whose offsets a group's progress counts: the cluster, the topics, and their ids.
+//! What a group's offsets refer to: a cluster, its topics, and their ids.
 //!
-//! The one idea: **what is stored here is never replaced**, so whoever comes later finds out that his topics
-//! are other ones.
+//! **What is stored here is never replaced**, so that a later reader notices if its topics are other ones.
 
-use super::{Context, Isolation, Store, StoreError};
-use crate::message::Metric;
-use crate::reader::schema::{progress, sources};
+use super::{Context, Store, StoreError};
+use crate::metric::{Metric, PerMetric};
+use crate::postgres::Isolation;
+use crate::postgres::schema::sources;
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
 
@@ -14,13 +14,13 @@ diesel::define_sql_function! {
     fn coalesce(first: Nullable<Text>, second: Nullable<Text>) -> Nullable<Text>;
 }
 
-/// Whose offsets a group's progress counts.
+/// What the offsets of a consumer group refer to: a cluster and its topics. A row of `sources`.
 #[derive(Clone, Debug, PartialEq, Eq, Insertable, Queryable, Selectable)]
 #[diesel(table_name = sources)]
-pub struct Source {
+pub struct KafkaSource {
     /// `--group-id`
     pub consumer_group: String,
-    /// What the brokers call their cluster.
+    /// The cluster's id, as the brokers know it.
     pub cluster_id: String,
     /// `--recency-topic`
     pub recency_topic: String,
@@ -30,7 +30,7 @@ pub struct Source {
     pub monetary_topic: String,
 }
 
-impl Source {
+impl KafkaSource {
     /// The topic of a metric.
     pub fn topic(&self, metric: Metric) -> &str {
         match metric {
@@ -40,6 +40,12 @@ impl Source {
         }
     }
 
+    /// The error that this is stored, and `found` is what the flags say.
+    pub fn differs_from(&self, found: &Self) -> StoreError {
+        let (group, stored, found) = (self.consumer_group.clone(), self.describe(), found.describe());
+        StoreError::OtherSource { group, stored, found }
+    }
+
     fn describe(&self) -> String {
         let topics = Metric::ALL.map(|metric| format!("`{}`", self.topic(metric))).join(", ");
         format!("the topics {topics} of cluster `{}`", self.cluster_id)
@@ -47,7 +53,7 @@ impl Source {
 }
 
 impl Context {
-    /// Binds the group to its source, the first time.
+    /// Binds the group to its source if it has none yet.
     pub(super) fn bind_source(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         diesel::insert_into(sources::table)
             .values(&self.source)
@@ -56,71 +62,65 @@ impl Context {
         Ok(())
     }
 
-    /// Checks that the group's source is still the same.
+    /// Checks that the group's stored source is this one.
     pub(super) fn check_source(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         let stored = sources::table
             .find(&self.source.consumer_group)
-            .select(Source::as_select())
+            .select(KafkaSource::as_select())
             .first(connection)
             .optional()?
             .ok_or_else(|| StoreError::Unready("`sources` lacks the row of the group".to_owned()))?;
         if stored == self.source {
             return Ok(());
         }
-        let group = stored.consumer_group.clone();
-        let (stored, found) = (stored.describe(), self.source.describe());
-        Err(StoreError::OtherSource { group, stored, found })
+        Err(stored.differs_from(&self.source))
     }
 }
 
 impl Store {
-    /// The ids of the group's topics, in the order of [`Metric::ALL`], as they are stored; those that are not
-    /// stored yet are taken from `found`. Of two readers that come at once the first one's are stored, and both
-    /// get them.
+    /// The stored ids of the group's topics.
     ///
     /// # Errors
     /// Those of the statement.
-    pub fn claim_topics(&mut self, found: &[Option<String>; 3]) -> Result<[Option<String>; 3], StoreError> {
+    pub fn topic_ids(&mut self) -> Result<PerMetric<Option<String>>, StoreError> {
         use sources::{frequency_topic_id, monetary_topic_id, recency_topic_id};
-        type Ids = (Option<String>, Option<String>, Option<String>);
-        let [recency, frequency, monetary] = found;
-        self.transaction("comparing the ids of the topics", Isolation::Usual, |connection, context| {
-            let ids: Ids = diesel::update(sources::table.find(&context.source.consumer_group))
-                .set((
-                    recency_topic_id.eq(coalesce(recency_topic_id, recency)),
-                    frequency_topic_id.eq(coalesce(frequency_topic_id, frequency)),
-                    monetary_topic_id.eq(coalesce(monetary_topic_id, monetary)),
-                ))
-                .returning((recency_topic_id, frequency_topic_id, monetary_topic_id))
-                .get_result(connection)
-                .optional()?
-                .ok_or_else(|| StoreError::Unready("`sources` lacks the row of the group".to_owned()))?;
-            Ok(ids.into())
+        self.transaction("reading `sources`", Isolation::ReadOnlySnapshot, |connection, _, context| {
+            let row = sources::table.find(&context.source.consumer_group);
+            let ids = (recency_topic_id, frequency_topic_id, monetary_topic_id);
+            let (recency, frequency, monetary) = row.select(ids).first(connection)?;
+            Ok(PerMetric { recency, frequency, monetary })
         })
     }
 
-    /// Where the group stands in the topic of `metric`: each partition, and the next offset to read.
+    /// The stored ids of the group's topics. Those that are not stored yet
+    /// are taken from `found` and stored. If two readers come at once, both get the ids of the first one.
     ///
     /// # Errors
     /// Those of the statement.
-    pub fn positions(&mut self, metric: Metric) -> Result<Vec<(i32, i64)>, StoreError> {
-        type Next = (i32, i64, i64, i64);
-        let of_group: Vec<Next> =
-            self.transaction("reading progress", Isolation::Usual, |connection, context| {
-                let rows = progress::table
-                    .filter(progress::consumer_group.eq(&context.source.consumer_group))
-                    .order(progress::partition)
-                    .select((
-                        progress::partition,
-                        progress::recency_next,
-                        progress::frequency_next,
-                        progress::monetary_next,
-                    ));
-                Ok(rows.load(connection)?)
-            })?;
-        let next = |(partition, recency, frequency, monetary): Next| {
-            (partition, [recency, frequency, monetary][metric.index()])
-        };
-        Ok(of_group.into_iter().map(next).collect())
+    pub fn claim_topics(
+        &mut self,
+        found: &PerMetric<Option<String>>,
+    ) -> Result<PerMetric<Option<String>>, StoreError> {
+        use sources::{frequency_topic_id, monetary_topic_id, recency_topic_id};
+        type Ids = (Option<String>, Option<String>, Option<String>);
+        let PerMetric { recency, frequency, monetary } = found;
+        self.transaction(
+            "comparing the ids of the topics",
+            Isolation::ReadCommitted,
+            |connection, _, context| {
+                let ids: Ids = diesel::update(sources::table.find(&context.source.consumer_group))
+                    .set((
+                        recency_topic_id.eq(coalesce(recency_topic_id, recency)),
+                        frequency_topic_id.eq(coalesce(frequency_topic_id, frequency)),
+                        monetary_topic_id.eq(coalesce(monetary_topic_id, monetary)),
+                    ))
+                    .returning((recency_topic_id, frequency_topic_id, monetary_topic_id))
+                    .get_result(connection)
+                    .optional()?
+                    .ok_or_else(|| StoreError::Unready("`sources` lacks the row of the group".to_owned()))?;
+                let (recency, frequency, monetary) = ids;
+                Ok(PerMetric { recency, frequency, monetary })
+            },
+        )
     }
 }
