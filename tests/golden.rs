@@ -1,6 +1,7 @@
-//! Every answer of real pandas, to the bit. The files and the script that made them: `tests/golden/`.
+//! Compares quintiles, scores and segments with those of real pandas, bit for bit. `tests/golden/` has the
+//! files and the script that made them.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "it fails the test")]
 
 use rfm_stream::reader::quintile::{CutError, Ties, cut};
 use rfm_stream::reader::score::scores;

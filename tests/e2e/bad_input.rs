@@ -1,5 +1,5 @@
-//! Everything that senders get wrong, by hand: each kind is refused for its own reason (or is no fault at
-//! all), keeps its bytes, and harms none of its neighbours.
+//! Everything that senders get wrong, written out by hand. Each kind of body is refused for its own reason,
+//! or is no fault at all. It keeps its bytes, and harms none of its neighbours.
 
 use crate::kafka::Plain;
 use crate::world::World;
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 const METRICS: [&str; 3] = ["recency", "frequency", "monetary"];
 
-/// What the recency message of a batch says, and the reason it is refused for; the empty one: none. Its
-/// partners have three customers.
+/// A name, the body of a batch's recency message, and the reason for which it is refused (empty if it is
+/// not). Its partners have three customers.
 type Kind = (String, Vec<u8>, &'static str);
 
 fn sound(metric: &str) -> String {
@@ -67,7 +67,7 @@ fn values() -> Vec<(&'static str, &'static str, &'static str)> {
         ("field an object", r#"{"0":1,"1":2,"2":3}"#, "bad_field"),
         ("field NaN", "NaN", "bad_field"),
         ("numbers as strings", r#"["1","2","3"]"#, "bad_field"),
-        ("a truth among numbers", "[1,true,3]", "bad_field"),
+        ("a boolean among numbers", "[1,true,3]", "bad_field"),
         ("an array in the array", "[[1],[2],[3]]", "bad_field"),
         ("an object in the array", "[1,{},3]", "bad_field"),
         ("a null and a string", "[null,\"2\",3]", "bad_field"),
@@ -191,7 +191,7 @@ fn every_kind_of_bad_input_is_refused_for_its_reason_and_harms_no_neighbour() {
     let plain = Plain::new(&world.kafka);
     let kinds = kinds();
     assert!(kinds.len() >= 60, "{} kinds", kinds.len());
-    // Kind i stands at offset 2 i of each topic, a sound neighbour behind it.
+    // Kind i is at offset 2 i of each topic, with a sound neighbour behind it.
     for (i, (_, body, _)) in kinds.iter().enumerate() {
         for (topic, metric) in world.topics.iter().zip(METRICS) {
             let sound = sound(metric);
@@ -220,14 +220,15 @@ fn every_kind_of_bad_input_is_refused_for_its_reason_and_harms_no_neighbour() {
     assert_eq!(
         world.number("SELECT count(*) FROM batches"),
         Some(stored),
-        "the neighbours, and what is no fault"
+        "the neighbours, and the kinds that are no fault"
     );
     assert_eq!(world.number("SELECT count(*) FROM segments"), Some(3 * stored));
     assert_eq!(
         world.number("SELECT count(*) FROM batches WHERE batch_key LIKE 'neigh%'"),
         Some(kinds.len() as i64)
     );
-    // The judge is no help here: Python's json and datetime know no leap second, no year 0 and no such depth.
+    // The judge cannot check this: Python's json and datetime know no leap second, no year 0 and no such
+    // depth.
     let behind =
         format!("SELECT count(*) FROM progress WHERE recency_next + monetary_next <> {}", 4 * kinds.len());
     assert_eq!(world.number(&behind), Some(0));

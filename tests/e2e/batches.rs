@@ -55,7 +55,7 @@ fn one_topic_far_ahead_of_the_others_is_waited_for() {
     let world = World::new("ahead", 1);
     let plain = Plain::new(&world.kafka);
     let bodies = |metric: &str, i: i32| format!(r#"{{"{metric}":[{i},{},{}]}}"#, i + 1, i + 2);
-    // More than the budget below can hold, wholly before its partners.
+    // More than the budget below can hold, and all of it before its partners.
     for (topic, metric) in world.topics.iter().zip(["recency", "frequency", "monetary"]) {
         for i in 0..3_000 {
             plain.send(topic, 0, Some(i.to_string().as_bytes()), Some(bodies(metric, i).as_bytes()));
@@ -100,7 +100,7 @@ fn an_open_transaction_is_awaited_and_an_aborted_one_passed_over() {
     assert!(reader.is_running(), "{}", reader.said());
     open.commit();
     reader.succeeds();
-    // It had to catch up with what was there at its start, which the marker of `commit` was not.
+    // It had to catch up with what was there at its start. The marker of `commit` was not.
     let said = world.verify(&["--expect-dead", "0"]);
     assert!(said.contains("2 batches"), "{said}");
 }
@@ -114,6 +114,6 @@ fn own_segments_and_ties_are_stored_with_their_names() {
     world.catch_up(&["--segment-map", map.path().to_str().unwrap(), "--ties", "rank"]);
     let named = "SELECT count(*) FROM segments WHERE (segment = 'recent') = (recency_score = 5)";
     assert_eq!(world.number(named), Some(100));
-    let told = "SELECT count(*) FROM batches WHERE ties = 'rank' AND length(segment_map) = 64";
-    assert_eq!(world.number(told), Some(1));
+    let recorded = "SELECT count(*) FROM batches WHERE ties = 'rank' AND length(segment_map) = 64";
+    assert_eq!(world.number(recorded), Some(1));
 }

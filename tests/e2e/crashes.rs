@@ -33,11 +33,11 @@ fn a_producer_killed_twenty_times_leaves_no_part_of_a_batch() {
         sleep(Duration::from_millis(random.random_range(0..150)));
         producer.kill_9();
     }
-    // The last one aborts what the one before left open, and so lets the reader go on.
+    // The last producer aborts what the one before it left open, so the reader can go on.
     world.produce(&["--batches", "1", "--interval", "0", "--customers", "5"]);
     reader.stop();
     world.catch_up(&[]);
-    // Tens of thousands of batches: counted here, recomputed where they are fewer.
+    // There are tens of thousands of batches, so they are counted here. Other tests recompute fewer of them.
     let number = |query: &str| world.number(query).unwrap();
     let batches = number("SELECT count(*) FROM batches");
     assert!(batches > 20, "{batches}");

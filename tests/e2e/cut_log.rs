@@ -1,4 +1,4 @@
-//! Logs that lose messages which were read, and use their offsets again.
+//! Logs that lose messages after they were read, and use their offsets again.
 
 use crate::topics::send;
 use crate::world::{Daemon, Server, World, connect, wait_for};
@@ -7,8 +7,8 @@ use std::process::Command;
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 
-/// The reader ends; it says what happened and what to do. Another one says the same, however the log has grown by
-/// then; and nothing of the new log is stored.
+/// The reader ends, and says what happened and what to do. Another reader says the same, however far the log
+/// has grown by then. Nothing of the new log is stored.
 fn stops_for_good(world: &World, mut reader: Daemon, stored: i64, words: &str) {
     for _ in 0..2 {
         reader.fails(1, "was cut below what is stored");
@@ -26,8 +26,8 @@ fn stops_for_good(world: &World, mut reader: Daemon, stored: i64, words: &str) {
     assert_eq!(world.number(kept), Some(1));
 }
 
-/// Topics of one partition that two of the three brokers have, the first one leading; they would rather lose messages
-/// than be away.
+/// Topics of one partition, on two of the three brokers, the first of which leads. They are configured to
+/// lose messages rather than be unavailable.
 fn create_careless_topics(brokers: &[Server; 3], topics: &[String]) {
     for topic in topics {
         let careless = ["unclean.leader.election.enable=true", "min.insync.replicas=1"];
@@ -49,8 +49,8 @@ fn three_brokers(name: &str) -> ([Server; 3], World) {
     (brokers, world)
 }
 
-/// Five batches that both replicas have, and five that only broker 1 has, all of them stored. Then broker 1 dies, and
-/// broker 2 leads, which never saw the last five.
+/// Stores five batches that both replicas have, and five that only broker 1 has. Then broker 1 dies, and
+/// broker 2, which never saw the last five, leads.
 fn lose_the_last_five(brokers: &[Server; 3], world: &World) {
     send(world, 0..5);
     world.wait_for_batches(5);
@@ -131,7 +131,7 @@ fn copy(from: &str, to: &str) {
     assert!(Command::new("cp").args(["-a", from, to]).status().unwrap().success());
 }
 
-/// Ten batches are stored; then the broker is as it was after the first five.
+/// Ten batches are stored; then the broker is restored to its state after the first five.
 fn restore_after_five(broker: &Server, world: &World, before: impl FnOnce()) {
     let data = broker.path.join("data").to_str().unwrap().to_owned();
     send(world, 0..5);
@@ -158,7 +158,7 @@ fn one_broker(name: &str) -> (Server, World) {
     (broker, world)
 }
 
-/// The leader epochs go back in time with the log, so they show nothing.
+/// The leader epochs go back in time with the log, so they do not show the cut.
 #[test]
 fn a_broker_restored_from_an_old_copy_stops_a_reader_that_comes_later() {
     let (broker, world) = one_broker("restored");
@@ -179,7 +179,7 @@ fn a_broker_restored_from_an_old_copy_stops_a_reader_that_is_at_work() {
     stops_for_good(&world, reader, 10, "it was read up to 10, and it holds 0..5");
 }
 
-/// A key that differs from what the tables have, above progress: seen when it is read again.
+/// A key above progress that differs from the one in the tables is noticed when it is read again.
 #[test]
 fn a_message_that_is_passed_over_has_the_key_that_is_stored() {
     let world = World::new("passed", 1);

@@ -1,4 +1,4 @@
-//! What cannot be scored is kept with its bytes, and its neighbours are none the worse.
+//! What cannot be scored is kept with its bytes, and does its neighbours no harm.
 
 use crate::kafka::Plain;
 use crate::world::World;
@@ -33,7 +33,7 @@ fn sound(metric: &str) -> String {
     format!(r#"{{"{metric}":[1,2,3,4,5,6]}}"#)
 }
 
-/// A batch whose recency message is `bad`, between two sound ones; `ties` for the reader.
+/// A batch whose recency message is `bad`, between two sound ones. `ties` are further flags of the reader.
 fn refused_between_neighbours(reason: &str, bad: Option<&[u8]>, flags: &[&str]) {
     let world = World::new(&format!("letter_{reason}"), 1);
     let plain = Plain::new(&world.kafka);
@@ -56,7 +56,8 @@ fn refused_between_neighbours(reason: &str, bad: Option<&[u8]>, flags: &[&str]) 
     );
     let said = reader.said();
     assert_eq!(said.matches("dead letter").count(), 3, "one line each:\n{said}");
-    assert!(said.contains(&format!("recency partition=0 offset=1 {reason}: ")), "{said}");
+    let fields = format!("topic=\"{}\" partition=0 offset=1 reason=\"{reason}\"", world.topics[0]);
+    assert!(said.contains(&fields), "{said}");
 }
 
 /// Three letters of one reason, each with the bytes that were sent.
@@ -132,6 +133,36 @@ fn a_message_without_partners_is_given_up_alone() {
         assert!(letter.detail.contains("monetary"), "{}", letter.detail);
     }
     assert_eq!(world.number("SELECT count(*) FROM batches"), Some(2));
+}
+
+#[test]
+fn two_partitioners_are_told_by_the_keys_that_they_place_differently() {
+    let world = World::new("letter_partitioners", 3);
+    let [java, librdkafka] = ["murmur2_random", "consistent_random"]
+        .map(|partitioner| Plain::partitioning(&world.kafka, partitioner));
+    for key in 0..20 {
+        for (topic, metric) in world.topics.iter().zip(METRICS) {
+            let plain = if metric == "recency" { &java } else { &librdkafka };
+            plain.send(topic, -1, Some(format!("key {key}").as_bytes()), Some(sound(metric).as_bytes()));
+        }
+    }
+    [java, librdkafka].iter().for_each(Plain::flush);
+    world.catch_up(&["--pairing-timeout", "1s"]);
+    let letters = letters(&world);
+    assert!(letters.len() >= 3, "{letters:?}");
+    for letter in letters {
+        let words = if letter.topic == world.topics[0] {
+            "came on this partition of frequency or monetary within 1s; one came on partition "
+        } else {
+            "came on this partition of recency within 1s; one came on partition "
+        };
+        assert!(
+            letter.detail.contains(words) && letter.detail.contains("murmur2_random"),
+            "{}",
+            letter.detail
+        );
+    }
+    world.verify(&[]);
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Kafka by hand: topics, and messages that no producer of ours would send.
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use std::time::Duration;
 
-/// For an answer of the brokers.
+/// How long the brokers may take to answer.
 fn timeout() -> Duration {
     crate::slowness::allowed(Duration::from_secs(30), Duration::ZERO)
 }
@@ -42,7 +43,7 @@ pub fn create_topics(kafka: &str, topics: &[String], partitions: i32) {
     });
 }
 
-/// Deletes topics; returns when the brokers know of none of them.
+/// Deletes topics. Returns when no broker knows them any more.
 pub fn delete_topics(kafka: &str, topics: &[String]) {
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
     let admin = admin(kafka);
@@ -68,12 +69,12 @@ pub fn add_partitions(kafka: &str, topic: &str, count: usize) {
     });
 }
 
-/// Deletes what stands below `offset`, as retention would.
+/// Deletes everything below `offset`, as retention would.
 pub fn delete_records(kafka: &str, topic: &str, partition: i32, offset: i64) {
     delete_records_before(rdkafka::Offset::Offset(offset), kafka, topic, partition);
 }
 
-/// Deletes all that stands there.
+/// Deletes everything in the log.
 pub fn delete_all_records(kafka: &str, topic: &str, partition: i32) {
     delete_records_before(rdkafka::Offset::End, kafka, topic, partition);
 }
@@ -81,7 +82,7 @@ pub fn delete_all_records(kafka: &str, topic: &str, partition: i32) {
 fn delete_records_before(end: rdkafka::Offset, kafka: &str, topic: &str, partition: i32) {
     block_on(async {
         let admin = admin(kafka);
-        let mut list = rdkafka::TopicPartitionList::new();
+        let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, end).unwrap();
         for deleted in admin.delete_records(&list, &options()).await.unwrap().elements() {
             deleted.error().unwrap();
@@ -91,13 +92,58 @@ fn delete_records_before(end: rdkafka::Offset, kafka: &str, topic: &str, partiti
 
 /// Sets the largest message that a topic takes, in bytes.
 pub fn limit_messages(kafka: &str, topic: &str, bytes: u32) {
-    let bytes = bytes.to_string();
-    let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
+    set_topic(kafka, topic, &[("max.message.bytes", &bytes.to_string())]);
+}
+
+/// Sets these settings of a topic, and all others back to their defaults. Returns when the brokers know of it.
+pub fn set_topic(kafka: &str, topic: &str, settings: &[(&str, &str)]) {
+    let mut config = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    for (name, value) in settings {
+        config = config.set(name, value);
+    }
     block_on(async {
         for altered in admin(kafka).alter_configs([&config], &options()).await.unwrap() {
             altered.unwrap();
         }
     });
+}
+
+/// The offsets that a group has committed, as text.
+pub fn committed(kafka: &str, group: &str, topics: &[String], partitions: i32) -> Vec<String> {
+    let consumer: BaseConsumer = config(kafka).set("group.id", group).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    topics.iter().for_each(|topic| list.add_partition_range(topic, 0, partitions - 1));
+    let committed = consumer.committed_offsets(list, timeout()).unwrap();
+    committed
+        .elements()
+        .iter()
+        .map(|at| format!("{} {} {:?}", at.topic(), at.partition(), at.offset()))
+        .collect()
+}
+
+/// The topics whose names begin so, with the beginning and the end of each log.
+pub fn logs(kafka: &str, prefix: &str) -> Vec<String> {
+    let consumer: BaseConsumer = config(kafka).create().unwrap();
+    let metadata = consumer.fetch_metadata(None, timeout()).unwrap();
+    let topics = metadata.topics().iter().filter(|topic| topic.name().starts_with(prefix));
+    let logs =
+        topics.flat_map(|topic| topic.partitions().iter().map(|partition| (topic.name(), partition.id())));
+    let mut logs: Vec<String> = logs
+        .map(|(topic, partition)| {
+            let ends = consumer.fetch_watermarks(topic, partition, timeout()).unwrap();
+            format!("{topic} {partition} {ends:?}")
+        })
+        .collect();
+    logs.sort();
+    logs
+}
+
+/// The ids of the members of a group.
+pub fn members(kafka: &str, group: &str) -> Vec<String> {
+    let groups = admin(kafka).inner().fetch_group_list(Some(group), timeout()).unwrap();
+    let members =
+        groups.groups().iter().filter(|found| found.name() == group).flat_map(|found| found.members());
+    members.map(|member| member.id().to_owned()).collect()
 }
 
 /// A producer without transactions.
@@ -110,6 +156,11 @@ impl Plain {
 
     pub fn compressed(kafka: &str, codec: &str) -> Self {
         Self(config(kafka).set("compression.type", codec).create().unwrap())
+    }
+
+    /// Chooses the partition of a message that is sent to partition -1.
+    pub fn partitioning(kafka: &str, partitioner: &str) -> Self {
+        Self(config(kafka).set("partitioner", partitioner).create().unwrap())
     }
 
     pub fn transactional(kafka: &str, id: &str) -> Self {
@@ -134,7 +185,7 @@ impl Plain {
         self.send_at(topic, partition, key, value, None);
     }
 
-    /// With a time of the sender's own, in milliseconds since 1970.
+    /// Sends with a timestamp of the sender's own, in milliseconds since 1970.
     pub fn send_at(
         &self,
         topic: &str,

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Bytea, Nullable, Text};
 use std::collections::BTreeMap;
 
-/// What stands in `batches.batch_key` for each.
+/// What `batches.batch_key` says for each.
 fn keys() -> Vec<(Vec<u8>, String)> {
     let text = |key: &str| (key.as_bytes().to_vec(), key.to_owned());
     let bytes = |key: &[u8]| {
@@ -54,7 +54,8 @@ fn every_kind_of_key_pairs_its_own_and_a_tombstone_keeps_it() {
     let world = World::new("keys", 1);
     let plain = Plain::new(&world.kafka);
     let keys = keys();
-    // A sound batch of each key, then a tombstone of each in all three topics; the topics in different orders.
+    // A sound batch of each key, then a tombstone of each key in all three topics. The topics have the keys
+    // in different orders.
     for (topic, (metric, by)) in world.topics.iter().zip([("recency", 0), ("frequency", 5), ("monetary", 11)])
     {
         let mut turned = keys.clone();

@@ -1,4 +1,4 @@
-//! Memory: what the reader needs at its peak, while messages of 32 MiB come in every way.
+//! Memory: what the reader needs at its peak, while messages of 32 MiB come in every codec and order.
 
 use crate::kafka::Plain;
 use crate::slowness::Deadline;
@@ -14,10 +14,10 @@ const MESSAGE: usize = 32 * MIB;
 const BATCH: usize = 3 * MESSAGE;
 const BUDGET: usize = MIB;
 
-/// The guarantee: `--buffer-bytes` plus a small multiple of the largest batch. The multiple: the batch being
-/// worked on, one that is read while it is (the budget lets a batch be completed), one that librdkafka holds and
-/// one that it receives; and, of a refused batch, its bytes in the INSERT and in libpq's buffer. Programs and
-/// libraries, and librdkafka's prefetch (16 MiB), take what they take.
+/// The guarantee: `--buffer-bytes` plus a small multiple of the largest batch. The multiple covers the batch
+/// that is being worked on, a batch that is read meanwhile (the budget lets a batch be completed), one that
+/// librdkafka holds, one that it receives, and the bytes of a refused batch in the INSERT and in libpq's
+/// buffer. The rest is for programs and libraries, and for librdkafka's prefetch (16 MiB).
 const BOUND: usize = BUDGET + 6 * BATCH + 64 * MIB;
 
 /// The largest resident size that a process had so far, in bytes; `None` once it has ended.
@@ -27,7 +27,8 @@ fn peak(pid: u32) -> Option<usize> {
     line.split_whitespace().nth(1)?.parse::<usize>().ok().map(|kib| kib * 1024)
 }
 
-/// Its peak when it has ended (a debug build takes its time): memory is looked at while it runs, and never shrinks by this measure.
+/// The peak, once the process has ended (a debug build is slow). It is sampled while the process runs, and
+/// never shrinks by this measure.
 fn peak_until_it_ends(reader: &mut Daemon) -> usize {
     let (mut highest, deadline) = (0, Deadline::of(4 * PATIENCE));
     while reader.is_running() {
@@ -38,7 +39,7 @@ fn peak_until_it_ends(reader: &mut Daemon) -> usize {
     highest
 }
 
-/// A body of `MESSAGE` bytes that says what the short one says.
+/// A body of `MESSAGE` bytes with the same content as the short one.
 fn inflated(metric: &str) -> Vec<u8> {
     let mut body = format!(r#"{{"{metric}":[1,2,3]"#).into_bytes();
     body.resize(MESSAGE - 1, b' ');
@@ -46,8 +47,8 @@ fn inflated(metric: &str) -> Vec<u8> {
     body
 }
 
-/// A body of `MESSAGE` bytes of which a quarter are numbers, as short as they can be, and the last none. (A quarter:
-/// a debug build is slow with millions of numbers.)
+/// A body of `MESSAGE` bytes. A quarter of them are numbers as short as possible, and the last element is no
+/// number. (Only a quarter, because a debug build is slow with millions of numbers.)
 fn dense(metric: &str) -> Vec<u8> {
     let start = format!(r#"{{"{metric}":["#);
     let mut body = [start.as_bytes(), &b"1,".repeat(MESSAGE / 8), b"NaN]"].concat();
@@ -80,7 +81,7 @@ fn memory_stays_bounded_whatever_comes_in_messages_of_32_mib() {
 
     let mut reader = world.reader(&["--until-caught-up", "--buffer-bytes", &BUDGET.to_string()]);
     let peak = peak_until_it_ends(&mut reader);
-    reader.succeeds();
+    reader.catches_up();
     eprintln!("memory: a peak of {} MiB, {} MiB allowed", peak / MIB, BOUND / MIB);
     assert!(peak > 0 && peak < BOUND, "a peak of {} MiB, more than {} MiB", peak / MIB, BOUND / MIB);
     assert_eq!(world.number("SELECT count(*) FROM batches WHERE batch_key LIKE 'inflated%'"), Some(5));

@@ -1,8 +1,10 @@
-//! What heals by itself is waited for, and said.
+//! Outages that end by themselves: both programs say what they wait for, and then go on.
 
-use crate::kafka::{add_partitions, create_topics};
-use crate::world::{Server, World, connect, wait_for};
+use crate::kafka::{Plain, add_partitions, create_topics};
+use crate::slowness;
+use crate::world::{Daemon, Server, World, connect, wait_for};
 use diesel::connection::SimpleConnection;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_reader_waits_for_topics_and_for_equal_partition_counts() {
@@ -92,7 +94,7 @@ fn a_reader_waits_for_postgres_and_survives_its_restart() {
     world.verify(&["--progress", "--expect-dead", "0"]);
 }
 
-/// Ends all connections of readers.
+/// Cuts all connections of readers to the database of `world`.
 pub fn cut_connections(world: &World) {
     let query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE application_name = 'rfm-reader' AND datname = current_database()";
@@ -114,4 +116,95 @@ fn a_connection_that_is_cut_is_made_again() {
     reader.stop();
     world.catch_up(&[]);
     world.verify(&["--progress", "--expect-dead", "0"]);
+}
+
+#[test]
+fn a_reader_whose_log_nobody_reads_goes_on_and_stops_when_it_is_asked_to() {
+    let world = World::new("unread_log", 1);
+    world.produce(&["--batches", "3", "--interval", "0"]);
+    let mut command = world.reader_command();
+    command.env("RUST_LOG", "debug").args(["--kafka-property", "debug=all"]);
+    let mut reader = Daemon::unread(&mut command);
+    world.wait_for_batches(3);
+    for batches in [23, 43] {
+        world.produce(&["--batches", "20", "--interval", "0"]);
+        world.wait_for_batches(batches);
+    }
+    reader.stop();
+    let log = reader.rest();
+    assert!(log.len() > 60_000, "the pipe was not full: {} bytes", log.len());
+}
+
+#[test]
+fn a_reader_behind_an_open_transaction_says_so_and_goes_on_when_it_ends() {
+    let world = World::new("open_transaction", 1);
+    world.produce(&["--batches", "2", "--interval", "0"]);
+    let open = Plain::transactional(&world.kafka, &format!("{}.open", world.name));
+    open.begin();
+    open.send(&world.topics[1], 0, Some(b"open"), Some(b"{}"));
+    open.flush();
+    world.produce(&["--batches", "1", "--interval", "0"]);
+    let mut reader = world.reader(&["--until-caught-up"]);
+    reader.wait_until_it_says("waiting for the end of a transaction that a producer has open");
+    let said = reader.said();
+    let line = said.lines().find(|line| line.contains("has open")).unwrap();
+    assert!(line.contains(&world.topics[1]) && line.contains("partition=0"), "{line}");
+    assert_eq!(world.number("SELECT count(*) FROM batches"), Some(2));
+    open.abort();
+    reader.succeeds();
+    assert_eq!(world.number("SELECT count(*) FROM batches"), Some(3));
+}
+
+#[test]
+fn a_message_that_waits_for_its_partners_is_said_before_it_is_given_up() {
+    let world = World::new("partners", 1);
+    let plain = Plain::new(&world.kafka);
+    let send = |place: usize, metric: &str| {
+        let body = format!(r#"{{"{metric}":[1,2,3]}}"#);
+        plain.send(&world.topics[place], 0, Some(b"late"), Some(body.as_bytes()));
+        plain.flush();
+    };
+    send(0, "recency");
+    let reader = world.reader(&["--pairing-timeout", "10min"]);
+    let words = format!("none has come on {} and {}", world.topics[1], world.topics[2]);
+    reader.wait_until_it_says(&words);
+    send(1, "frequency");
+    send(2, "monetary");
+    world.wait_for_batches(1);
+    assert!(!reader.said().contains("dead letter"), "{}", reader.said());
+}
+
+#[test]
+fn a_broker_that_freezes_is_named_within_seconds_at_the_start_and_at_work() {
+    let broker = Server::kafka();
+    let world = World::without_topics("frozen_wait", &broker.address, 2);
+    world.produce(&["--batches", "2", "--interval", "0"]);
+    let within = |reader: &Daemon, words: &str| {
+        let begun = Instant::now();
+        reader.wait_until_it_says(words);
+        slowness::in_time("the line about a frozen broker", begun.elapsed(), Duration::from_secs(7));
+    };
+    // At work.
+    let mut reader = world.reader(&["--kafka-property", "session.timeout.ms=6000"]);
+    world.wait_for_batches(2);
+    broker.signal("STOP");
+    within(&reader, "kafka has not answered: waiting for the");
+    broker.signal("CONT");
+    world.produce(&["--batches", "1", "--interval", "0"]);
+    world.wait_for_batches(3);
+    reader.stop();
+    // At the start.
+    let mut producer = {
+        broker.signal("STOP");
+        let producer = world.producer(&["--batches", "1", "--interval", "0"]);
+        within(&producer, "no broker answers at");
+        producer
+    };
+    let mut reader = world.reader(&[]);
+    within(&reader, "no broker answers at");
+    broker.signal("CONT");
+    producer.succeeds();
+    world.wait_for_batches(4);
+    reader.stop();
+    world.verify(&["--progress", "--expect-batches", "4", "--expect-dead", "0"]);
 }

@@ -6,7 +6,7 @@ use rand::RngExt as _;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// How many batches a producer says it has sent: a line stands for one, or says for how many.
+/// How many batches a producer says it has sent. A line is about one batch, or says about how many.
 fn sent(producer: &Daemon) -> i64 {
     let said = producer.said();
     let lines = said.lines().filter(|line| line.contains(" sent "));
@@ -18,7 +18,8 @@ fn field(line: &str, name: &str) -> Option<i64> {
     rest.split(' ').next()?.parse().ok()
 }
 
-/// Has everything stored; then each batch that was said to be sent is there, once, and nothing else is.
+/// Stores everything, then checks that each batch that the producer reported is there once, and nothing else
+/// is.
 fn stores_exactly(world: &World, batches: i64, customers: i64) {
     world.catch_up(&[]);
     let number = |query: &str| world.number(query).unwrap();
@@ -110,7 +111,7 @@ fn a_batch_too_large_alone_ends_a_producer_that_sends_many_batches() {
     let mut producer = world.producer(&["--interval", "0", "--customers", "5000"]);
     producer.fails(1, "the brokers refuse the batch");
     assert_eq!(sent(&producer), 0);
-    // What it had sent is aborted, not left open: the reader is through at once.
+    // What it had sent is aborted and not left open, so the reader is through at once.
     stores_exactly(&world, 0, 5_000);
 }
 

@@ -1,4 +1,4 @@
-//! What the guarantees say about ownership, positions and batches that Postgres refuses.
+//! The guarantees about ownership, positions and batches that Postgres refuses.
 
 use crate::kafka::{Plain, delete_records};
 use crate::world::{World, wait_for};
@@ -12,12 +12,13 @@ fn a_commit_under_an_older_epoch_writes_nothing_and_the_reader_starts_over() {
     let mut reader = world.reader(&[]);
     world.produce(&["--batches", "1", "--interval", "0"]);
     world.wait_for_batches(1);
-    // As another reader would that the group has not told this one of.
+    // As if another reader had taken the partition and this one had not noticed.
     world.connect().batch_execute("UPDATE progress SET epoch = epoch + 1").unwrap();
     world.produce(&["--batches", "1", "--interval", "0"]);
     reader.wait_until_it_says("belongs to another reader now");
     world.wait_for_batches(2);
-    // The group may have given the partition out once more: a reader that hardly runs loses its session.
+    // The epoch may be higher: on a busy machine the reader may lose its place in the group and take the
+    // partition again.
     assert!(world.number("SELECT epoch FROM progress") >= Some(3));
     reader.stop();
     world.verify(&["--expect-dead", "0"]);
@@ -88,7 +89,7 @@ fn a_batch_settled_above_progress_is_not_stored_again() {
         let body = format!(r#"{{"{}":[1,2,3]}}"#, ["recency", "frequency", "monetary"][topic]);
         plain.send(&world.topics[topic], 0, Some(key.as_bytes()), Some(body.as_bytes()));
     };
-    // `late` waits for its monetary message; in recency it lies below `early`, in frequency above it.
+    // `late` lacks its monetary message. In recency it is below `early`, in frequency above it.
     for (topic, key) in [(0, "late"), (0, "early"), (1, "early"), (1, "late"), (2, "early")] {
         send(topic, key);
     }
@@ -107,7 +108,7 @@ fn a_batch_settled_above_progress_is_not_stored_again() {
 }
 
 #[test]
-fn a_batch_that_postgres_refuses_again_and_again_stops_the_reader_which_names_it() {
+fn a_batch_that_postgres_refuses_three_times_stops_the_reader_and_is_named() {
     let world = World::new("poison", 1);
     world.catch_up(&[]);
     world
@@ -151,7 +152,7 @@ fn a_topic_paused_when_the_group_moves_is_read_again() {
         }
         plain.flush();
     };
-    // Far more than the budget, so that recency is paused and waits.
+    // Far more than the budget, so the reader pauses recency.
     send(0, "recency");
     let flags = ["--buffer-bytes", "200KiB", "--pairing-timeout", "600s"];
     let mut reader = world.reader(&flags);
@@ -171,7 +172,7 @@ fn a_topic_paused_when_the_group_moves_is_read_again() {
 fn partners_in_another_order_are_found_within_the_budget() {
     let world = World::new("skewed", 1);
     let plain = Plain::new(&world.kafka);
-    // One topic is ahead, and of the others each has the keys in an order of its own.
+    // One topic is ahead, and each of the others has the keys in its own order.
     let order = |metric: &str| -> Vec<i32> {
         (0..600)
             .map(|i| match metric {

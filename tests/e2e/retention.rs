@@ -1,15 +1,15 @@
-//! Retention that passes what was read: also the transaction markers, which are no messages.
+//! Retention removes everything that was read, including transaction markers, which are no messages.
 
 use crate::kafka::delete_records;
 use crate::world::{World, wait_for};
 use diesel::connection::SimpleConnection;
 
-/// Everything that the topics have is removed, markers included.
+/// Removes everything that the topics have, markers included.
 fn retention_passes(world: &World, high: i64) {
     world.topics.iter().for_each(|topic| delete_records(&world.kafka, topic, 0, high));
 }
 
-/// Three batches are stored; each is a message and a marker per topic.
+/// Stores three batches. Each is a message and a marker per topic.
 fn store_three(world: &World) -> crate::world::Daemon {
     let reader = world.reader(&[]);
     world.produce(&["--batches", "3", "--interval", "1ms"]);
@@ -17,7 +17,7 @@ fn store_three(world: &World) -> crate::world::Daemon {
     reader
 }
 
-/// A new reader goes on, and stores what comes next where it stands.
+/// A new reader goes on, and stores what comes next at its offsets.
 fn goes_on(world: &World) {
     let mut reader = world.reader(&[]);
     reader.wait_until_it_says("from=6/6/6");
@@ -70,7 +70,7 @@ fn a_reader_stopped_right_after_a_commit_goes_on_after_retention_took_the_last_m
 fn a_commit_stores_progress_behind_the_marker_of_its_batch() {
     let world = World::new("markers_commit", 1);
     world.catch_up(&[]);
-    // Looks at progress when the commit of a batch ends: 1 is the marker, 2 is behind it.
+    // Records progress at the commit of a batch: 1 is the marker, 2 is behind it.
     let at_commit = "CREATE TABLE behind (least bigint);
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             INSERT INTO behind SELECT least(recency_next - NEW.recency_offset,

@@ -1,11 +1,11 @@
-//! How slow the machine is just now, and what that allows.
+//! How slow the machine is at present, and how far deadlines stretch.
 //!
-//! Deadlines are those of a machine that has time for the tests. Where other programs want it too, everything comes
-//! later, which is not wrong. So a thread of its own does a piece of work again and again, and compares the time that
-//! it took with the processor time that it needed at best: the ratio is how much longer work takes. Deadlines stretch
-//! by it, and only while it lasts; a wait for what never comes still ends.
+//! Deadlines are those of a machine that has time for the tests. If other programs use it, too, everything
+//! takes longer, which is no fault. So a thread repeats a piece of work, and compares the time that it took
+//! with the processor time that it needs at best. The ratio is how much longer work takes at present.
+//! Deadlines stretch by this ratio while it lasts. A wait for something that never happens still ends.
 
-#![expect(unsafe_code, reason = "the standard library does not tell the processor time of a thread")]
+#![expect(unsafe_code, reason = "the standard library has no processor time of a thread")]
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -13,16 +13,17 @@ use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Processor time of a piece of work: some turns of a scheduler, so that it has to wait for its turn like others.
+/// Processor time of a piece of work: several slices of a scheduler, so that it has to wait like other
+/// threads.
 const PIECE: Duration = Duration::from_millis(10);
-/// Between two pieces: the measurement costs a twentieth of one processor.
+/// Pause between two pieces. The measurement costs a twentieth of one processor.
 const PAUSE: Duration = Duration::from_millis(200);
-/// What came before a wait began has made a backlog that counts, too.
+/// A wait also suffers from the backlog of this long before it began.
 const BEFORE: Duration = Duration::from_secs(3);
-/// The tests themselves keep the processors busy. Below this (less than half a processor for a thread that wants
-/// one) the machine counts as quiet, and deadlines hold as they are.
+/// The tests themselves keep the processors busy. Below this (less than half a processor for a thread that
+/// wants one) the machine counts as quiet, and deadlines hold as they are.
 const BUSY: f64 = 2.0;
-/// However slow it is, waiting ends: ten minutes for what has one.
+/// The most that a deadline stretches: one minute becomes ten.
 const MOST: f64 = 10.0;
 
 /// A piece of work.
@@ -55,7 +56,8 @@ static MEASURED: LazyLock<Mutex<Measured>> = LazyLock::new(|| {
 });
 
 thread_local! {
-    /// The longest that this thread waited past a deadline, and what was allowed, since it was asked for.
+    /// The longest wait of this thread past a deadline, and what was allowed, since the last call of
+    /// `stretched`.
     static STRETCHED: Cell<Option<(Duration, Duration)>> = const { Cell::new(None) };
 }
 
@@ -76,10 +78,10 @@ fn work() -> (Piece, f64) {
     }
 }
 
-/// That of this thread.
+/// The processor time of this thread.
 fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the clock is one that every thread has, and `time` is ours to be written.
+    // SAFETY: every thread has this clock, and `time` is a local variable.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
@@ -94,18 +96,20 @@ pub fn since(then: Instant) -> f64 {
     stretch(took * measured.speed / rounds.max(1) as f64)
 }
 
-/// By what a deadline is stretched when work takes so many times as long.
+/// The factor by which a deadline stretches when work takes `times` as long.
 fn stretch(times: f64) -> f64 {
     if times < BUSY { 1.0 } else { times.min(MOST) }
 }
 
-/// What is allowed to something that has taken so long until now, if `limit` is its limit on a quiet machine.
+/// The limit at present for something that has taken `took` so far, if `limit` is its limit on a quiet
+/// machine.
 pub fn allowed(limit: Duration, took: Duration) -> Duration {
     let now = Instant::now();
     limit.mul_f64(since(now.checked_sub(took).unwrap_or(now)))
 }
 
-/// Checks that something that has ended just now came in time. Says so where that took a stretched limit.
+/// Checks that something that has just ended took no longer than allowed. Prints a line if only a stretched
+/// limit allowed it.
 pub fn in_time(what: &str, took: Duration, limit: Duration) {
     let allowed = allowed(limit, took);
     assert!(
@@ -122,13 +126,13 @@ fn say_stretched(what: &str, took: Duration, limit: Duration, allowed: Duration)
     STRETCHED.set(STRETCHED.get().max(Some((took, allowed))));
 }
 
-/// The longest that this thread waited past a deadline of a quiet machine, and what was allowed, since this was asked
-/// last.
+/// The longest wait of this thread past a deadline of a quiet machine, and what was allowed, since the last
+/// call.
 pub fn stretched() -> Option<(Duration, Duration)> {
     STRETCHED.take()
 }
 
-/// How many times as long work took all in all.
+/// How many times as long work took over the whole run.
 pub fn of_the_run() -> f64 {
     let measured = MEASURED.lock().unwrap();
     let rounds: u64 = measured.pieces.iter().map(|piece| piece.rounds).sum();
@@ -148,13 +152,13 @@ impl Deadline {
         Self { begun: Instant::now(), limit }
     }
 
-    /// Whether there was time enough, on this machine.
+    /// Whether the time is over, on this machine.
     pub fn is_over(&self) -> bool {
         let waited = self.begun.elapsed();
         waited >= self.limit && waited >= allowed(self.limit, waited)
     }
 
-    /// What was waited for came. Says so where that took longer than on a quiet machine.
+    /// Notes that the wait has ended. Prints a line if it took longer than a quiet machine allows.
     pub fn met(&self, what: &str) {
         let waited = self.begun.elapsed();
         if waited >= self.limit {

@@ -1,13 +1,13 @@
-//! What is wrong at the start is said once, clearly, with the right exit code.
+//! Errors at the start are clear, are printed once, and end the program with the right exit code.
 
-use crate::world::{Daemon, World, connect, repository, shared_postgres};
+use crate::world::{Daemon, Server, World, connect, repository, shared_kafka, shared_postgres};
 use diesel::connection::SimpleConnection;
 use std::net::TcpListener;
 use std::process::Command;
 
 fn program(path: &str) -> Command {
     let mut command = Command::new(path);
-    // Not where a `.env` of the developer's could be found.
+    // So that the developer's `.env` is not read.
     command.current_dir("/");
     command
 }
@@ -22,20 +22,30 @@ fn usage_and_configuration_errors_exit_with_2() {
     std::fs::write(map.path(), "[1-4]. some\n").unwrap();
     let map = map.path().to_str().unwrap();
     let url = "postgres://nobody@127.0.0.1:1/none";
-    let cases: [(&[&str], &str); 8] = [
+    let never = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(never.path(), ".. all\n55 best\n").unwrap();
+    let never = never.path().to_str().unwrap();
+    let cases: [(&[&str], &str); 12] = [
         (&[], "no database"),
+        (&["--database-url", url, "--group-id", "rfm-reader\n"], "--group-id begins or ends with"),
+        (&["--database-url", url, "--recency-topic", "\"recency\""], "--recency-topic is in quotes"),
+        (&["--database-url", url, "--bootstrap-servers", "a:1;b:2"], "--bootstrap-servers has"),
         (&["--no-such-flag"], "--no-such-flag"),
         (&["--database-url", url, "--ties", "maybe"], "maybe"),
         (&["--database-url", url, "--pairing-timeout", "soon"], "soon"),
         (&["--database-url", url, "--segment-map", map], "51, 52, 53, 54, 55"),
+        (
+            &["--database-url", url, "--segment-map", never],
+            "line 2 of the segment map: the pattern `55` can never",
+        ),
         (&["--database-url", url, "--segment-map", "/no/such/file"], "/no/such/file"),
         (&["--database-url", url, "--kafka-property", "isolation.level=read_uncommitted"], "isolation.level"),
         (&["--database-url", url, "--kafka-property", "no.such.property=1"], "no.such.property"),
     ];
-    // Found by libpq, once a broker has answered.
-    let kafka = crate::world::shared_kafka();
+    // libpq finds this error, after a broker has answered.
+    let kafka = shared_kafka();
     let mut misspelt = reader(&["--bootstrap-servers", &kafka, "--database-url", "postgresq://u:secret@h/d"]);
-    misspelt.fails(2, "--database-url cannot be read");
+    misspelt.fails(2, "libpq cannot parse it");
     assert!(!misspelt.said().contains("secret"), "{}", misspelt.said());
     for (flags, words) in cases {
         reader(flags).fails(2, words);
@@ -58,9 +68,16 @@ fn a_property_that_no_client_can_have_is_refused_before_any_connection() {
         ("topic.partitioner=random", "`partitioner`"),
         ("plugin.library.paths=/no/such/plugin", "`plugin.library.paths` is reserved"),
         ("test.mock.num.brokers=1", "`test.mock.num.brokers` is reserved"),
-        // Not reserved, but wrong: alone, or beside another one.
+        // Not reserved, but wrong: by itself, or together with another one.
         ("fetch.wait.max.ms=soon", "`fetch.wait.max.ms`"),
-        ("ssl.ca.location=/no/such/file,security.protocol=ssl", "ssl.ca.location"),
+        ("ssl.ca.location=/no/such/file,security.protocol=ssl", "`/no/such/file`"),
+        ("ssl.ca.location=/no/such/file", "`/no/such/file`"),
+        ("ssl.key.location=/no/such/file", "`/no/such/file`"),
+        ("security.protocol=SASL_SSL", "`sasl.mechanism`"),
+        ("security.protocol=sasl_plaintext,sasl.mechanism=PLAIN", "sasl.username and sasl.password"),
+        ("security.protocol=sasl_plaintext,sasl.mechanism=OAUTHBEARER", "OAUTHBEARER"),
+        ("max.poll.interval.ms=1000", "session.timeout.ms"),
+        ("group.protocol.type=x", "`group.protocol.type` is reserved"),
     ];
     for (properties, words) in cases {
         for path in [env!("CARGO_BIN_EXE_reader"), env!("CARGO_BIN_EXE_producer")] {
@@ -88,24 +105,81 @@ fn a_property_that_no_client_can_have_is_refused_before_any_connection() {
 }
 
 #[test]
+fn a_property_that_only_the_reader_uses_is_judged_beside_its_own_defaults() {
+    let accepted =
+        ["max.poll.interval.ms=20000", "fetch.max.bytes=1500000000,receive.message.max.bytes=2000000000"];
+    for properties in accepted {
+        for path in [env!("CARGO_BIN_EXE_reader"), env!("CARGO_BIN_EXE_producer")] {
+            let mut command = program(path);
+            command
+                .args(["--bootstrap-servers", "127.0.0.1:1"])
+                .env("DATABASE_URL", "postgres://127.0.0.1:1/x");
+            let mut program = Daemon::start(command.env("KAFKA_PROPERTIES", properties));
+            program.wait_until_it_says("no broker answers");
+            program.stop();
+        }
+    }
+}
+
+#[test]
+fn a_timeout_that_only_the_brokers_refuse_exits_with_1_and_names_their_limit() {
+    let world = World::new("timeouts", 1);
+    let mut producer = world.producer(&["--kafka-property", "transaction.timeout.ms=3600000"]);
+    producer.fails(1, "the brokers do not accept a setting");
+    assert!(producer.said().contains("hint: set transaction.timeout.ms"), "{}", producer.said());
+    // The brokers of these tests accept a second and more.
+    let mut reader = world.reader(&[
+        "--kafka-property",
+        "session.timeout.ms=900",
+        "--kafka-property",
+        "heartbeat.interval.ms=100",
+    ]);
+    reader.fails(1, "the brokers do not accept a setting");
+    assert!(reader.said().contains("hint: set session.timeout.ms between"), "{}", reader.said());
+}
+
+#[test]
 fn what_postgres_refuses_for_good_exits_with_1_and_a_hint() {
-    let world = World::new("refused", 1);
-    let mut admin = connect(&shared_postgres());
+    refuses_for_good(&shared_postgres());
+}
+
+#[test]
+fn an_english_postgres_refuses_for_good_what_any_other_refuses() {
+    refuses_for_good(&Server::postgres_in("C").address);
+}
+
+/// Checks what a reader says of the refusals of a server, which may speak any language.
+fn refuses_for_good(postgres: &str) {
+    let world = World::on("refused", &shared_kafka(), postgres, 1);
+    let mut admin = connect(postgres);
     let role = format!("{}_role", world.name);
     admin.batch_execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'right'")).unwrap();
-    let as_role = world.database_url.replace("postgres@", &format!("{role}@"));
-    let cases = [
-        (world.database_url.replace(&world.name, "no_such_database"), "does not exist"),
-        (world.database_url.replace("postgres@", "no_such_role@"), "does not exist"),
-        (as_role, "permission denied"),
-        ("postgres://locked:wrong@".to_owned() + world.database_url.split_once('@').unwrap().1, "password"),
-    ];
     let _ = admin.batch_execute("CREATE ROLE locked LOGIN PASSWORD 'right'");
-    for (url, words) in cases {
+    let database = format!("{}_no_such", world.name);
+    let as_role = |role: &str| world.database_url.replace("postgres@", &format!("{role}@"));
+    let cases = [
+        (world.database_url.replace(&world.name, &database), "3D000", "createdb"),
+        (as_role("no_such_role"), "28000", "--database-url"),
+        // It may not create the tables.
+        (as_role(&role), "may not create tables in schema `public`", "GRANT CREATE"),
+        (as_role("locked:wrong"), "28P01", "password"),
+    ];
+    for (url, code, hint) in cases {
         let mut reader = reader(&["--bootstrap-servers", &world.kafka, "--database-url", &url]);
-        reader.fails(1, words);
-        assert!(reader.said().contains("hint: "), "{}", reader.said());
-        assert!(!reader.said().contains("wrong@"), "no password is shown: {}", reader.said());
+        reader.fails(1, code);
+        let said = reader.said();
+        let hints = said.split_once("hint: ").map(|(_, hints)| hints);
+        assert!(hints.is_some_and(|hints| hints.contains(hint)), "expected a hint with `{hint}`: {said}");
+        assert!(!said.contains("wrong@"), "no password is shown: {said}");
+    }
+}
+
+#[test]
+fn a_program_that_is_asked_to_stop_while_it_starts_ends_with_0() {
+    let world = World::new("at_once", 1);
+    for _ in 0..5 {
+        world.reader(&[]).stop();
+        world.producer(&[]).stop();
     }
 }
 
@@ -156,7 +230,7 @@ fn flags_beat_the_environment_which_beats_the_env_file() {
     run(&|command| {
         command.env("KAFKA_GROUP_ID", variable).args(["--group-id", flag]);
     });
-    // An empty variable is none: the default of `--ties`, and the group of the file.
+    // An empty variable counts as unset: the default of `--ties`, and the group of the file.
     run(&|command| {
         command.env("TIES", "").env("SEGMENT_MAP", "").env("MAX_CUSTOMERS", "");
     });
@@ -167,8 +241,8 @@ fn flags_beat_the_environment_which_beats_the_env_file() {
 }
 
 #[test]
-fn help_names_every_flag_of_the_readme() {
-    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+fn the_guide_names_every_flag() {
+    let guide = std::fs::read_to_string(repository().join("docs/guide.md")).unwrap();
     for (program, path) in
         [("producer", env!("CARGO_BIN_EXE_producer")), ("reader", env!("CARGO_BIN_EXE_reader"))]
     {
@@ -178,7 +252,27 @@ fn help_names_every_flag_of_the_readme() {
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
             .filter(|word| word.starts_with("--"));
         for flag in flags.filter(|flag| !["--help", "--version"].contains(flag)) {
-            assert!(readme.contains(flag), "{flag} of {program} does not stand in README.md");
+            assert!(guide.contains(flag), "{flag} of {program} does not stand in docs/guide.md");
         }
     }
+}
+
+#[test]
+fn every_row_of_the_guides_table_of_errors_is_expected_by_a_test() {
+    let guide = std::fs::read_to_string(repository().join("docs/guide.md")).unwrap();
+    let (_, section) = guide.split_once("## What can go wrong, and what you will see\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let tests = std::fs::read_dir(repository().join("tests/e2e")).unwrap();
+    let tests = tests.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let tests = tests.map(|path| std::fs::read_to_string(path).unwrap()).collect::<String>();
+    let rows = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what "));
+    let mut count = 0;
+    for row in rows {
+        let seen = row.split(" | ").nth(1).unwrap();
+        let words = seen.split_once('`').and_then(|(_, rest)| rest.split_once('`')).map(|(words, _)| words);
+        let words = words.unwrap_or_else(|| panic!("no words in: {row}"));
+        assert!(tests.contains(words), "no test expects `{words}` of: {row}");
+        count += 1;
+    }
+    assert!(count > 50, "{count} rows");
 }

@@ -1,4 +1,4 @@
-//! Postgres goes back in time under a live reader: a restore, an edit by hand. Nothing may be lost for it.
+//! Postgres goes back in time under a live reader: a restore, a change by hand. Nothing may be lost.
 
 use crate::world::{World, wait_for};
 use diesel::connection::SimpleConnection;
@@ -31,7 +31,7 @@ fn what_a_restore_under_an_idle_reader_takes_back_is_stored_again() {
     world.produce(&["--batches", "20", "--interval", "1ms"]);
     world.wait_for_batches(40);
     restore(&world, &file);
-    // No message comes: the reader finds out by itself.
+    // No message arrives: the reader must notice by itself.
     world.wait_for_batches(40);
     world.produce(&["--batches", "5", "--interval", "1ms"]);
     world.wait_for_batches(45);
@@ -64,7 +64,7 @@ fn what_a_restore_under_a_busy_reader_takes_back_is_stored_again() {
     world.verify(&["--progress", "--expect-dead", "0"]);
 }
 
-/// Changes progress under an idle reader, then sends batches: the next commit must not go through.
+/// Changes progress under an idle reader and sends batches: the next commit must fail.
 fn changed_by_hand(name: &str, change: &str) {
     let world = World::new(name, 1);
     let mut reader = world.reader(&[]);
@@ -95,7 +95,7 @@ fn every_commit_moves_the_count() {
     }
     reader.stop();
     let commits = world.number("SELECT commits FROM progress");
-    // A take changes epoch and owner, and is no commit.
+    // Taking a partition changes epoch and owner, but is no commit.
     world.catch_up(&[]);
     assert_eq!(world.number("SELECT commits FROM progress"), commits);
 }
@@ -115,7 +115,7 @@ fn positions_that_were_changed_by_hand_are_not_overwritten() {
     changed_by_hand("positions", "UPDATE progress SET recency_next = 0");
 }
 
-/// The state before the last two batches: same epoch, same owner, and nobody commits.
+/// Restores the state before the last two batches, with the same epoch and owner. Nobody commits.
 #[test]
 fn an_owner_whose_commit_is_undone_reads_again_what_is_gone() {
     let world = World::new("undone", 1);
@@ -141,7 +141,8 @@ fn an_owner_whose_commit_is_undone_reads_again_what_is_gone() {
     world.verify(&["--progress", "--expect-dead", "0"]);
 }
 
-/// The state before the group's first commit, as after a failover to a standby that lagged so far.
+/// Restores the state before the group's first commit, as a failover to a standby that lagged far behind
+/// does.
 #[test]
 fn a_server_that_knows_nothing_of_a_partition_gets_everything_again() {
     let world = World::new("no_row", 1);
@@ -157,7 +158,8 @@ fn a_server_that_knows_nothing_of_a_partition_gets_everything_again() {
     world.verify(&["--progress", "--expect-dead", "0"]);
 }
 
-/// Tables that are away for a while, as in the middle of a restore.
+/// Tables, rows and constraints that are missing for a while, as in the middle of a restore: statements that
+/// hide them, and statements that bring them back.
 const HIDDEN: [(&str, &str); 4] = [
     (
         "ALTER TABLE progress SET SCHEMA hidden; ALTER TABLE batches SET SCHEMA hidden",
@@ -227,7 +229,7 @@ fn a_restart_after_the_tables_were_dropped_starts_over() {
 }
 
 #[test]
-fn a_sequence_behind_its_table_stops_the_reader_which_says_how_to_set_it() {
+fn a_sequence_behind_its_table_stops_the_reader_with_the_statement_that_sets_it() {
     let world = World::new("sequence", 1);
     world.produce(&["--batches", "3", "--interval", "1ms"]);
     world.catch_up(&[]);
@@ -257,7 +259,7 @@ fn rows_whose_batch_is_yet_to_come_stop_the_reader() {
 }
 
 #[test]
-fn a_newest_batch_without_rows_is_warned_of() {
+fn a_newest_batch_without_rows_causes_a_warning() {
     let world = World::new("bare", 1);
     world.produce(&["--batches", "3", "--interval", "1ms"]);
     world.catch_up(&[]);
@@ -266,7 +268,7 @@ fn a_newest_batch_without_rows_is_warned_of() {
     assert!(reader.said().contains("batch 3, the newest of partition 0, has no rows"), "{}", reader.said());
 }
 
-/// All but `segments` is restored: the next ids would be those of rows that are there.
+/// Everything but `segments` is restored, so the next ids would be those of existing rows.
 #[test]
 fn a_restore_of_a_part_under_a_live_reader_mixes_no_batches() {
     let world = World::new("part", 1);

@@ -1,4 +1,4 @@
-//! Topics that are deleted and created anew: another log under the same name.
+//! Topics that are deleted and created again: another log under the same name.
 
 use crate::kafka::{Plain, create_topics, delete_topics};
 use crate::world::{Daemon, World};
@@ -19,9 +19,10 @@ pub fn send(world: &World, keys: std::ops::Range<i32>) {
     plain.flush();
 }
 
-/// The reader ends; it says which topic is another one, where it stood, and what to do; nothing was stored.
+/// The reader ends, and says which topic was created again, where it stood, and what to do. Nothing was
+/// stored.
 fn stops(world: &World, reader: &mut Daemon, topic: usize, log: &str) {
-    reader.fails(1, "was deleted and created anew");
+    reader.fails(1, "was deleted and created again");
     let said = reader.said();
     let metric = ["recency", "frequency", "monetary"][topic];
     let named = format!("the topic `{}` ({metric})", world.topics[topic]);
@@ -44,10 +45,10 @@ fn with_three_batches(name: &str) -> (World, Daemon) {
 }
 
 #[test]
-fn a_topic_created_anew_while_no_reader_runs_is_recognised() {
-    let (world, mut reader) = with_three_batches("anew_down");
+fn a_topic_created_again_while_no_reader_runs_is_recognised() {
+    let (world, mut reader) = with_three_batches("again_down");
     reader.stop();
-    // One of the three; and all three are beyond the stored position.
+    // Only one of the three, and all three are beyond the stored position.
     delete_topics(&world.kafka, &world.topics[1..2]);
     create_topics(&world.kafka, &world.topics[1..2], 1);
     send(&world, 10..20);
@@ -56,8 +57,8 @@ fn a_topic_created_anew_while_no_reader_runs_is_recognised() {
 }
 
 #[test]
-fn a_topic_created_anew_and_still_short_is_recognised() {
-    let (world, mut reader) = with_three_batches("anew_short");
+fn a_topic_created_again_and_still_short_is_recognised() {
+    let (world, mut reader) = with_three_batches("again_short");
     reader.stop();
     delete_topics(&world.kafka, &world.topics[2..]);
     create_topics(&world.kafka, &world.topics[2..], 1);
@@ -65,8 +66,8 @@ fn a_topic_created_anew_and_still_short_is_recognised() {
 }
 
 #[test]
-fn topics_created_anew_at_once_while_a_reader_runs_are_recognised() {
-    let (world, mut reader) = with_three_batches("anew_at_once");
+fn topics_created_again_at_once_while_a_reader_runs_are_recognised() {
+    let (world, mut reader) = with_three_batches("again_at_once");
     delete_topics(&world.kafka, &world.topics);
     create_topics(&world.kafka, &world.topics, 1);
     send(&world, 10..20);
@@ -74,8 +75,8 @@ fn topics_created_anew_at_once_while_a_reader_runs_are_recognised() {
 }
 
 #[test]
-fn a_topic_created_anew_at_once_while_a_reader_runs_is_recognised() {
-    let (world, mut reader) = with_three_batches("anew_one");
+fn a_topic_created_again_at_once_while_a_reader_runs_is_recognised() {
+    let (world, mut reader) = with_three_batches("again_one");
     delete_topics(&world.kafka, &world.topics[1..2]);
     create_topics(&world.kafka, &world.topics[1..2], 1);
     send(&world, 10..20);
@@ -84,7 +85,7 @@ fn a_topic_created_anew_at_once_while_a_reader_runs_is_recognised() {
 
 #[test]
 fn a_reader_waits_for_topics_that_were_deleted_and_recognises_new_ones() {
-    let (world, mut reader) = with_three_batches("anew_later");
+    let (world, mut reader) = with_three_batches("again_later");
     delete_topics(&world.kafka, &world.topics);
     reader.wait_until_it_says("recency 0, frequency 0, monetary 0");
     create_topics(&world.kafka, &world.topics, 1);
@@ -93,8 +94,8 @@ fn a_reader_waits_for_topics_that_were_deleted_and_recognises_new_ones() {
 }
 
 #[test]
-fn topics_created_anew_with_more_partitions_are_recognised() {
-    let (world, mut reader) = with_three_batches("anew_more");
+fn topics_created_again_with_more_partitions_are_recognised() {
+    let (world, mut reader) = with_three_batches("again_more");
     delete_topics(&world.kafka, &world.topics);
     create_topics(&world.kafka, &world.topics, 3);
     send(&world, 10..20);
@@ -103,8 +104,8 @@ fn topics_created_anew_with_more_partitions_are_recognised() {
 }
 
 #[test]
-fn a_topic_created_anew_with_more_partitions_than_the_others_is_recognised() {
-    let (world, mut reader) = with_three_batches("anew_unequal");
+fn a_topic_created_again_with_more_partitions_than_the_others_is_recognised() {
+    let (world, mut reader) = with_three_batches("again_unequal");
     delete_topics(&world.kafka, &world.topics[..1]);
     create_topics(&world.kafka, &world.topics[..1], 2);
     stops(&world, &mut reader, 0, "0..");
@@ -112,13 +113,13 @@ fn a_topic_created_anew_with_more_partitions_than_the_others_is_recognised() {
 
 #[test]
 fn another_group_reads_the_new_topics() {
-    let (mut world, mut reader) = with_three_batches("anew_group");
+    let (mut world, mut reader) = with_three_batches("again_group");
     reader.stop();
     delete_topics(&world.kafka, &world.topics);
     create_topics(&world.kafka, &world.topics, 1);
     send(&world, 10..20);
     stops(&world, &mut world.reader(&[]), 0, "0..10");
-    world.name += "_anew";
+    world.name += "_again";
     world.catch_up(&[]);
     let said = world.verify(&["--progress", "--expect-dead", "0"]);
     assert!(said.contains("10 batches"), "{said}");
@@ -126,7 +127,7 @@ fn another_group_reads_the_new_topics() {
 
 #[test]
 fn ids_that_an_earlier_version_did_not_store_are_filled_in() {
-    let (world, mut reader) = with_three_batches("anew_upgrade");
+    let (world, mut reader) = with_three_batches("again_upgrade");
     reader.stop();
     assert_eq!(world.number(ALL_IDS), Some(1));
     world
@@ -143,7 +144,7 @@ fn ids_that_an_earlier_version_did_not_store_are_filled_in() {
     delete_topics(&world.kafka, &world.topics[2..]);
     create_topics(&world.kafka, &world.topics[2..], 1);
     send(&world, 10..20);
-    world.reader(&[]).fails(1, "was deleted and created anew");
+    world.reader(&[]).fails(1, "was deleted and created again");
     assert_eq!(world.number("SELECT count(*) FROM batches"), Some(5));
 }
 

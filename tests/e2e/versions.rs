@@ -1,5 +1,5 @@
-//! The versions of Postgres that are supported: the oldest and the newest, and with `RFM_TEST_POSTGRES_VERSIONS=all`
-//! those between them.
+//! The oldest and the newest supported version of Postgres. With `RFM_TEST_POSTGRES_VERSIONS=all`, also those
+//! between them.
 
 use crate::kafka::create_topics;
 use crate::world::{Server, World, random, shared_kafka};
@@ -7,7 +7,8 @@ use rand::RngExt as _;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Those that can be fetched. All other tests run on the one that is installed, in Debian 12 on 15.
+/// The versions that `scripts/postgres` can fetch. All other tests run on the installed one (15 in Debian
+/// 12).
 const ALL: [&str; 5] = ["13", "14", "16", "17", "18"];
 
 #[test]

@@ -1,21 +1,21 @@
-//! What a test needs of the world: servers, topics, a database, the two programs, the judge.
+//! What a test needs: servers, topics, a database, the two programs, the judge.
 
 use crate::slowness::{self, Deadline};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Everything that is waited for comes within this time or never, on a machine that is not busy (`slowness`). A
-/// fresh broker takes seconds for the first member of its first group.
+/// On a quiet machine (`slowness`), what a test waits for comes within this time or never. A fresh broker
+/// takes seconds for the first member of its first group.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A program that is asked to stop has ended after this long.
+/// How long a program may take to end after it is asked to stop.
 const DRAINED: Duration = Duration::from_secs(8);
 
 pub fn repository() -> &'static Path {
@@ -32,7 +32,7 @@ pub fn shared_kafka() -> String {
     server("RFM_TEST_KAFKA")
 }
 
-/// The Postgres that all tests share; as the URL of its database `rfm`.
+/// The Postgres that all tests share, as the URL of its database `rfm`. It does not speak English.
 pub fn shared_postgres() -> String {
     server("RFM_TEST_POSTGRES")
 }
@@ -60,19 +60,19 @@ pub struct World {
 }
 
 impl World {
-    /// On the shared servers, with topics of so many partitions.
+    /// On the shared servers, with topics of `partitions` partitions.
     pub fn new(name: &str, partitions: i32) -> Self {
         let world = Self::without_topics(name, &shared_kafka(), partitions);
         crate::kafka::create_topics(&world.kafka, &world.topics, partitions);
         world
     }
 
-    /// On a broker of one's own, perhaps one that does not run yet.
+    /// On another broker, which need not run yet.
     pub fn without_topics(name: &str, kafka: &str, partitions: i32) -> Self {
         Self::on(name, kafka, &shared_postgres(), partitions)
     }
 
-    /// On servers of one's own; `postgres` is the URL of its database `rfm`. Without topics.
+    /// On other servers, without topics. `postgres` is the URL of its database `rfm`.
     pub fn on(name: &str, kafka: &str, postgres: &str, partitions: i32) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let unique = format!("{name}_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -83,25 +83,34 @@ impl World {
         Self { name: unique, kafka: kafka.to_owned(), database_url, topics, partitions }
     }
 
-    fn topic_flags(&self) -> Vec<String> {
+    pub fn topic_flags(&self) -> Vec<String> {
         let flags = ["--recency-topic", "--frequency-topic", "--monetary-topic"];
         flags.iter().zip(&self.topics).flat_map(|(flag, topic)| [(*flag).to_owned(), topic.clone()]).collect()
     }
 
-    /// The reader, with a session timeout that does not make a killed one be waited for. One that hardly runs may miss it:
-    /// then the group takes its partitions and gives them out again, with another epoch, which costs time and nothing
-    /// else. So no test counts on a partition being taken once. (It is not stretched: what it is when a reader starts
-    /// would be the deadline of whoever waits when the machine may be quiet again.)
+    /// The reader, with a short session timeout, so that tests need not wait long for a killed one. A reader
+    /// that gets little processor time may miss the timeout. Then the group assigns its partitions again,
+    /// with another epoch, which only costs time. So no test may rely on a partition being taken only once.
+    /// (The timeout is not stretched: it is fixed when a reader starts, and the machine may be quiet again
+    /// when a test waits for it.)
     pub fn reader(&self, flags: &[&str]) -> Daemon {
-        Daemon::start(self.reader_command().args(flags))
+        watched(self.reader_command().args(flags))
+    }
+
+    /// A reader of another database, with variables; an empty `url` is none.
+    pub fn reader_with(&self, url: &str, variables: &[(&str, &str)], flags: &[&str]) -> Daemon {
+        let mut command = self.reader_command();
+        command.env("DATABASE_URL", url).envs(variables.iter().copied());
+        watched(command.args(flags))
     }
 
     /// A reader that dies or freezes at a step; only in a build with failpoints.
     pub fn reader_with_failpoint(&self, point: &str, flags: &[&str]) -> Daemon {
-        Daemon::start(self.reader_command().env("RFM_FAILPOINT", point).args(flags))
+        watched(self.reader_command().env("RFM_FAILPOINT", point).args(flags))
     }
 
-    fn reader_command(&self) -> Command {
+    /// The command of [`World::reader`].
+    pub fn reader_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reader"));
         command.args(["--bootstrap-servers", &self.kafka]).env("DATABASE_URL", &self.database_url);
         command.args(["--group-id", &self.name]).args(self.topic_flags());
@@ -110,8 +119,21 @@ impl World {
             "session.timeout.ms=1500",
             "--kafka-property",
             "heartbeat.interval.ms=300",
+            // Tests that name ids may run at midnight, too. The last flag counts.
+            "--segments-window",
+            "36500days",
         ]);
         command
+    }
+
+    /// A command of the reader with its flags, beside the flags of [`World::reader`].
+    pub fn command(&self, words: &[&str]) -> Daemon {
+        Daemon::start(self.reader_command().args(words))
+    }
+
+    /// A command of the reader that dies at a step; only in a build with failpoints.
+    pub fn command_with_failpoint(&self, point: &str, words: &[&str]) -> Daemon {
+        Daemon::start(self.reader_command().env("RFM_FAILPOINT", point).args(words))
     }
 
     pub fn producer(&self, flags: &[&str]) -> Daemon {
@@ -123,7 +145,8 @@ impl World {
         Daemon::start(self.producer_command().env("RFM_FAILPOINT", point).args(flags))
     }
 
-    fn producer_command(&self) -> Command {
+    /// The command of [`World::producer`].
+    pub fn producer_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_producer"));
         command.args(["--bootstrap-servers", &self.kafka]).env("PRODUCE_TRANSACTIONAL_ID", &self.name);
         command.args(self.topic_flags()).args(["--partitions", &self.partitions.to_string()]);
@@ -135,16 +158,16 @@ impl World {
         self.producer(flags).succeeds();
     }
 
-    /// The same beside another producer, under an id of its own.
+    /// The same under another transactional id, so that it can run beside another producer.
     pub fn produce_as(&self, id: &str, flags: &[&str]) {
         let id = format!("{}.{id}", self.name);
         self.producer(&[&["--transactional-id", &id], flags].concat()).succeeds();
     }
 
-    /// Runs a reader until it has caught up.
+    /// Runs a reader until it has caught up, with or without dead letters.
     pub fn catch_up(&self, flags: &[&str]) -> Daemon {
         let mut reader = self.reader(&[&["--until-caught-up"], flags].concat());
-        reader.succeeds();
+        reader.catches_up();
         reader
     }
 
@@ -164,14 +187,14 @@ impl World {
         row.ok().map(|row| row.n)
     }
 
-    /// Waits until so many batches are stored.
+    /// Waits until `count` batches are stored.
     pub fn wait_for_batches(&self, count: i64) {
         wait_for(&format!("{count} batches"), || {
             (self.number("SELECT count(*) FROM batches") >= Some(count)).then_some(())
         });
     }
 
-    /// Has everything recomputed from the topics, and compares. Returns what the judge says.
+    /// Lets the judge recompute everything from the topics and compare. Returns what it says.
     pub fn verify(&self, flags: &[&str]) -> String {
         let python = repository().join("target/python/bin/python");
         let output = Command::new(python)
@@ -190,7 +213,15 @@ impl World {
     }
 }
 
-/// Seconds for the judge.
+/// Starts a reader, and lets somebody watch it.
+fn watched(command: &mut Command) -> Daemon {
+    let Some(watcher) = WATCHER.get() else { return Daemon::start(command) };
+    let daemon = Daemon::start(command.args(crate::probe::ANY_PORT));
+    (watcher.reader)(command, daemon.pid(), Arc::clone(&daemon.lines));
+    daemon
+}
+
+/// How many seconds the judge may take.
 pub fn judging() -> u64 {
     slowness::allowed(Duration::from_secs(120), Duration::ZERO).as_secs()
 }
@@ -200,10 +231,22 @@ pub fn connect(url: &str) -> PgConnection {
     wait_for("Postgres", || PgConnection::establish(url).ok())
 }
 
+/// Who watches the readers and servers of all tests, if somebody does: the fault tests.
+pub static WATCHER: OnceLock<Watcher> = OnceLock::new();
+
+/// What a watcher hears of.
+pub struct Watcher {
+    /// A reader was started: its command, its process id, and what it says.
+    pub reader: fn(&Command, u32, Arc<Mutex<Vec<String>>>),
+    /// A server was stopped, killed or frozen, or is about to be started or thawed: its address, and whether it is
+    /// away.
+    pub server: fn(&str, bool),
+}
+
 /// How often any program has panicked so far.
 pub static PANICS: AtomicU32 = AtomicU32::new(0);
 
-/// A program that runs. It is killed when the test is done with it.
+/// A running program. It is killed when the test drops it.
 pub struct Daemon {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -211,7 +254,7 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(command: &mut Command) -> Self {
-        // Nothing of the caller's may lead it elsewhere.
+        // No variable of the caller may point it elsewhere.
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&lines));
@@ -224,11 +267,24 @@ impl Daemon {
         Self { child, lines }
     }
 
+    /// Starts a program whose stderr is a pipe that nobody reads.
+    pub fn unread(command: &mut Command) -> Self {
+        let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        Self { child, lines: Arc::default() }
+    }
+
+    /// What stands in the pipe of a program that has ended, if nobody has read it.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.child.stderr.take().unwrap().read_to_end(&mut rest).unwrap();
+        rest
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has said so far.
+    /// What it has printed so far.
     pub fn said(&self) -> String {
         self.lines.lock().unwrap().join("\n")
     }
@@ -242,13 +298,13 @@ impl Daemon {
         deadline.met(words);
     }
 
-    /// Its exit code, once it ends by itself.
+    /// Waits until it ends by itself; its exit code.
     pub fn exit_code(&mut self) -> Option<i32> {
         let deadline = Deadline::of(PATIENCE * 2);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 deadline.met("the end of a program");
-                // The reader of stderr is a moment behind.
+                // The thread that reads stderr is a moment behind.
                 thread::sleep(slowness::allowed(Duration::from_millis(50), Duration::ZERO));
                 return status.code();
             }
@@ -261,7 +317,15 @@ impl Daemon {
         assert_eq!(self.exit_code(), Some(0), "it said:\n{}", self.said());
     }
 
-    /// Fails with this exit code and these words, once, and a hint.
+    /// Checks that it catches up; with dead letters the exit code is 3.
+    pub fn catches_up(&mut self) {
+        let code = self.exit_code();
+        let letters = self.said().contains("caught up, with messages that were not scored");
+        assert_eq!(code, Some(if letters { 3 } else { 0 }), "it said:\n{}", self.said());
+        assert!(self.said().contains("caught up"), "{}", self.said());
+    }
+
+    /// Checks that it fails with this exit code, one error with these words, and a hint.
     pub fn fails(&mut self, code: i32, words: &str) {
         assert_eq!(self.exit_code(), Some(code), "it said:\n{}", self.said());
         let said = self.said();
@@ -281,14 +345,26 @@ impl Daemon {
         self.child.wait().unwrap()
     }
 
-    /// Asks it to stop and waits until it did, within the time that is promised; returns how long that took.
+    /// Asks it to stop, and checks that it ends within the promised time. Returns how long that took. A program
+    /// that was started a moment ago may have no handler yet, and would die of the signal.
     pub fn stop(&mut self) -> Duration {
+        wait_for("a program that catches SIGTERM", || {
+            (self.catches_sigterm() || !self.is_running()).then_some(())
+        });
         let begun = Instant::now();
         self.signal("TERM");
         self.succeeds();
         let took = begun.elapsed();
         slowness::in_time("the end of a program that was asked to stop", took, DRAINED);
         took
+    }
+
+    fn catches_sigterm(&self) -> bool {
+        /// The bit of signal 15 in the masks of /proc.
+        const SIGTERM: u64 = 1 << 14;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & SIGTERM != 0)
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -310,11 +386,11 @@ impl Drop for Daemon {
     }
 }
 
-/// A server of one's own, started and stopped by a script of the repository; gone with the test.
+/// A server of the test's own. A script of the repository starts and stops it; it is deleted with the test.
 pub struct Server {
     script: PathBuf,
     pub path: PathBuf,
-    /// Where it is gone; the nodes of a cluster share it.
+    /// Deletes the directory; the nodes of a cluster share it.
     _directory: Arc<tempfile::TempDir>,
     pub address: String,
 }
@@ -324,23 +400,38 @@ impl Server {
         Self::start("scripts/kafka", &[])
     }
 
+    /// A broker with the data of an archive.
+    pub fn kafka_from(archive: &Path) -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let status = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(directory.path()).status();
+        assert!(status.unwrap().success());
+        Self::start_in(directory, "scripts/kafka", &[], &[])
+    }
+
     pub fn postgres() -> Self {
         Self::start("scripts/postgres", &[])
     }
 
-    /// Postgres of another version than the one installed here: 13, 14, 16, 17 or 18.
+    /// Postgres whose messages are in the language of a locale: `de_DE.UTF-8`, or `C` for English.
+    pub fn postgres_in(locale: &str) -> Self {
+        Self::start("scripts/postgres", &[("POSTGRES_LC_MESSAGES", locale)])
+    }
+
+    /// Postgres of a version that is not the installed one: 13, 14, 16, 17 or 18.
     pub fn postgres_of(version: &str) -> Self {
         Self::start("scripts/postgres", &[("POSTGRES_VERSION", version)])
     }
 
-    /// Two brokers that hold everything twice. The first is the controller, too, so the second may die.
+    /// Two brokers with two replicas of everything. The first is also the controller, so only the second may
+    /// die.
     pub fn two_kafkas() -> [Self; 2] {
         let first = Self::start("scripts/kafka", &[("KAFKA_REPLICAS", "2")]);
         let second = Self::start("scripts/kafka", &[("KAFKA_JOIN", first.directory())]);
         [first, second]
     }
 
-    /// Three brokers that hold everything three times; any of them may die. They are fenced as everywhere, after 9 s.
+    /// Three brokers with three replicas of everything; any of them may die. A silent one is fenced after
+    /// Kafka's own 9 s.
     pub fn three_kafkas() -> [Self; 3] {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let script = repository().join("scripts/kafka");
@@ -360,12 +451,22 @@ impl Server {
         Self::start_with(script, environment, &[])
     }
 
-    /// What `script start DIRECTORY ARGUMENTS` starts.
+    /// Starts what `script start DIRECTORY ARGUMENTS` starts.
     pub fn start_with(script: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let directory = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), script, environment, arguments)
+    }
+
+    fn start_in(
+        directory: Arc<tempfile::TempDir>,
+        script: &str,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Self {
         let (script, path) = (repository().join(script), directory.path().to_owned());
         let mut server = Self { script, path, _directory: directory, address: String::new() };
         server.address = server.call("start", environment, arguments);
+        // A server of before may have had the same port.
+        server.comes_back("start");
         server
     }
 
@@ -373,17 +474,22 @@ impl Server {
         self.path.to_str().unwrap()
     }
 
-    /// `start`, `stop` or `kill`. It comes back at the same address.
+    /// Runs `start`, `stop` or `kill`. The server comes back at the same address.
     pub fn run(&self, what: &str) -> String {
         self.call(what, &[], &[])
     }
 
-    /// A command of the script with further arguments.
+    /// The same with further variables.
+    pub fn run_in(&self, what: &str, environment: &[(&str, &str)]) -> String {
+        self.call(what, environment, &[])
+    }
+
+    /// Runs a command of the script with further arguments.
     pub fn run_with(&self, what: &str, arguments: &[&str]) -> String {
         self.call(what, &[], arguments)
     }
 
-    /// What a console tool of Kafka's answers.
+    /// Runs a console tool of Kafka; its output.
     pub fn tool(&self, class: &str, arguments: &[&str]) -> String {
         self.call("tool", &[], &[&[class, "--bootstrap-server", &self.address], arguments].concat())
     }
@@ -391,22 +497,46 @@ impl Server {
     fn call(&self, what: &str, environment: &[(&str, &str)], arguments: &[&str]) -> String {
         let mut command = Command::new(&self.script);
         command.arg(what).arg(&self.path).args(arguments).envs(environment.iter().copied());
+        self.comes_back(arguments.first().unwrap_or(&what));
         let output = command.output().unwrap();
+        self.went(arguments.first().unwrap_or(&what));
         assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 }
 
 impl Server {
+    /// Tells the watcher that it may answer from now on.
+    fn comes_back(&self, what: &str) {
+        if let (Some(watcher), "start" | "CONT") = (WATCHER.get(), what) {
+            (watcher.server)(&self.address, false);
+        }
+    }
+
+    /// Tells the watcher that it answers no more.
+    fn went(&self, what: &str) {
+        if let (Some(watcher), "stop" | "kill" | "STOP") = (WATCHER.get(), what) {
+            (watcher.server)(&self.address, true);
+        }
+    }
+
     /// Sends a signal to the server's process.
     pub fn signal(&self, signal: &str) {
+        self.comes_back(signal);
         let pid = std::fs::read_to_string(self.path.join("pid")).unwrap();
         assert!(Command::new("kill").args([&format!("-{signal}"), pid.trim()]).status().unwrap().success());
+        self.went(signal);
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if thread::panicking() {
+            let log = std::fs::read_to_string(self.path.join("kafka.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(60)..];
+            eprintln!("the last lines of the server at {}:\n{}\n", self.address, last.join("\n"));
+        }
         let what = match self.script.file_name().and_then(|name| name.to_str()) {
             Some("postgres" | "pgbouncer") => "destroy",
             Some("haproxy") => "stop",
@@ -416,7 +546,7 @@ impl Drop for Server {
     }
 }
 
-/// Random numbers that can be had again: every run prints its seed; `RFM_TEST_SEED` repeats it.
+/// Repeatable random numbers: every run prints its seed, and `RFM_TEST_SEED` sets it.
 pub fn random(test: &str) -> rand_chacha::ChaCha8Rng {
     use rand::SeedableRng;
     let seed = std::env::var("RFM_TEST_SEED").ok().and_then(|seed| seed.parse().ok());

@@ -1,4 +1,4 @@
-//! What happens to Kafka.
+//! Faults of Kafka.
 
 use crate::load::{Load, RECOVERY, Report};
 use crate::slowness;
@@ -6,11 +6,11 @@ use crate::world::{Daemon, Server, World};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Longer than a broker that was killed takes to be let in again (2 s here), on a machine that is not too busy; as the
-/// reader's own default is where brokers have Kafka's 9 s.
+/// A session timeout above the time after which a killed broker may register again (2 s here), on a machine
+/// that is not too busy. The reader's default has the same relation to Kafka's own 9 s.
 pub const SESSION: [&str; 2] = ["--kafka-property", "session.timeout.ms=6000"];
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
-/// The session began anew this long before the outage, at worst, if it could before.
+/// The last heartbeat before an outage is at most this old, if it could be sent.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
 fn with_own_kafka(times: u32, mut fault: impl FnMut(&Server)) -> Report {
@@ -19,8 +19,8 @@ fn with_own_kafka(times: u32, mut fault: impl FnMut(&Server)) -> Report {
     let mut reader = load.world.reader(&SESSION);
     for _ in 0..times {
         load.runs();
-        // Nothing shows that a heartbeat came through after the last outage. Without one, two outages are one to the
-        // session.
+        // Nothing shows whether a heartbeat arrived after the last outage. Without one, the group counts two
+        // outages as one.
         sleep(2 * HEARTBEAT);
         let begun = Instant::now();
         fault(&broker);
@@ -30,10 +30,10 @@ fn with_own_kafka(times: u32, mut fault: impl FnMut(&Server)) -> Report {
     load.finish(times)
 }
 
-/// An outage longer than the session timeout has cost the reader its membership, too: the group waits for the
-/// member that it was, as for one that was killed.
+/// An outage longer than the session timeout also costs the reader its membership. Then the group first waits
+/// for its old member, as for one that was killed.
 ///
-/// (On a busy machine heartbeats come late, and it may have cost the membership whatever it lasted.)
+/// (On a busy machine heartbeats come late, so even a short outage may cost the membership.)
 fn recovery(outage: Duration) -> Duration {
     let in_time = HEARTBEAT + outage < SESSION_TIMEOUT && slowness::since(Instant::now() - outage) == 1.0;
     if in_time { RECOVERY } else { SESSION_TIMEOUT + RECOVERY }
@@ -57,7 +57,7 @@ pub fn freeze(broker: &Server, time: Duration) {
     broker.signal("CONT");
 }
 
-/// For three seconds the broker has a fifth of its time.
+/// For three seconds, the broker runs a fifth of the time.
 pub fn slow(times: u32) -> Report {
     with_own_kafka(times, slow_down)
 }
@@ -69,14 +69,14 @@ pub fn slow_down(broker: &Server) {
     }
 }
 
-/// Two brokers; the one that coordinates the group dies, and later comes back.
+/// Of two brokers, the one that coordinates the group dies and later comes back.
 pub fn coordinator_lost(times: u32) -> Report {
     let brokers = Server::two_kafkas();
     let (mut load, mut reader) = coordinated_by_the_second(&brokers);
     for _ in 0..times {
         load.runs();
         brokers[1].run("kill");
-        // The controller gives the dead one 2 s.
+        // The controller waits 2 s for the dead broker.
         sleep(Duration::from_secs(2));
         load.recovers_within(RECOVERY);
         brokers[1].run("start");
@@ -87,7 +87,7 @@ pub fn coordinator_lost(times: u32) -> Report {
     load.finish(times)
 }
 
-/// A world whose group has its coordinator on the second broker: a matter of the group's name.
+/// A world whose group is coordinated by the second broker, which depends on the group's name.
 fn coordinated_by_the_second(brokers: &[Server; 2]) -> (Load, Daemon) {
     loop {
         let load = Load::start(World::without_topics("two_kafkas", &brokers[0].address, 2));
@@ -99,7 +99,7 @@ fn coordinated_by_the_second(brokers: &[Server; 2]) -> (Load, Daemon) {
     }
 }
 
-/// A broker that comes back leads again when the brokers are told to elect those that are preferred.
+/// After its return, a broker leads again once the preferred leaders are elected.
 fn wait_until_it_coordinates(brokers: &[Server; 2], group: &str) {
     crate::world::wait_for("the second broker to coordinate again", || {
         let elect = ["--election-type", "preferred", "--all-topic-partitions"];

@@ -3,40 +3,41 @@
 use crate::load::Report;
 use crate::replicas::Pooling;
 use crate::{
-    brokers, cluster, failover, mute, postgres, readers, resources, restore, senders, sequence, soak, topics,
+    brokers, cluster, failover, mute, postgres, readers, resources, restore, second_chances, senders,
+    sequence, soak, topics, windows,
 };
 use rand::rngs::StdRng;
 
 /// A fault, how often it is injected, and how.
 pub struct Fault {
     pub name: &'static str,
-    /// Times in a run of CI. (What lasts rather than happens counts in seconds.)
+    /// How many times in a run of CI. (Faults that last are counted in seconds.)
     pub ci: u32,
-    /// Times in a whole long run.
+    /// How many times in a whole long run.
     pub long: u32,
-    /// Loads the machine or measures it, so nothing else runs beside it.
+    /// Whether nothing else runs beside it, because it loads the machine or measures it.
     pub alone: bool,
-    /// Its turn comes after those that last long.
+    /// It runs after the faults that last long.
     pub begins_late: bool,
     pub inject: fn(u32, &mut StdRng) -> Report,
 }
 
-/// One that shares the machine with two others.
+/// A fault that shares the machine with two others.
 const fn fault(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdRng) -> Report) -> Fault {
     Fault { name, ci, long, alone: false, begins_late: true, inject }
 }
 
-/// One that takes minutes.
+/// A fault that takes minutes.
 const fn lasting(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdRng) -> Report) -> Fault {
     Fault { name, ci, long, alone: false, begins_late: false, inject }
 }
 
-/// One that has the machine for itself.
+/// A fault that has the machine for itself.
 const fn alone(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdRng) -> Report) -> Fault {
     Fault { name, ci, long, alone: true, begins_late: true, inject }
 }
 
-pub const FAULTS: [Fault; 59] = [
+pub const FAULTS: [Fault; 65] = [
     fault("reader: kill -9", 50, 1_000, readers::kill),
     fault("reader: dies after poll", 5, 50, |n, r| readers::die_at("after_poll", n, r)),
     fault("reader: dies after pairing", 5, 50, |n, r| readers::die_at("after_pairing", n, r)),
@@ -49,6 +50,9 @@ pub const FAULTS: [Fault; 59] = [
     fault("reader: dies after COMMIT", 5, 50, |n, r| readers::die_at("after_commit", n, r)),
     fault("reader: frozen past its session, then wakes", 10, 100, readers::freeze),
     fault("reader: frozen in a transaction, then wakes", 3, 30, readers::freeze_in_transaction),
+    fault("rescore: dies at each step", 10, 100, second_chances::rescore),
+    fault("retract: dies at each step", 8, 80, second_chances::retract),
+    fault("skip-lost: dies at each step", 5, 50, second_chances::skip_lost),
     fault("readers: two and three, come, go, die, freeze", 10, 100, readers::churn),
     alone("reader: SIGTERM under full load", 50, 250, readers::terminate),
     fault("postgres: cut during COMMIT", 20, 200, postgres::cut_commit),
@@ -97,10 +101,13 @@ pub const FAULTS: [Fault; 59] = [
     fault("senders: one topic an hour behind", 3, 30, senders::behind),
     fault("senders: restarts between two orders", 3, 30, senders::two_orders),
     fault("topics: missing at the start", 2, 10, topics::missing),
-    fault("topics: deleted and created anew", 2, 10, topics::created_anew),
+    fault("topics: deleted and created again", 2, 10, topics::created_again),
     fault("topics: retention past the stored position", 2, 10, topics::retention),
     fault("topics: retention past trailing markers", 2, 10, topics::markers),
     fault("topics: partitions added", 2, 10, topics::partitions_added),
+    fault("windows: a reader dies at each step", 7, 70, windows::die_at_each_step),
+    fault("windows: a reader is frozen at a step, then wakes", 3, 30, windows::freeze_at_a_step),
+    fault("windows: come and go under load, two readers", 5, 50, windows::come_and_go),
     lasting("random sequence (seconds)", 300, 7_200, sequence::run),
     alone("soak at half the maximum rate (seconds)", 90, 1_800, soak::soak),
     fault("reader: started, with nothing wrong", 1, 1, readers::sound),

@@ -1,7 +1,8 @@
-//! What happens to one broker of three.
+//! Faults of one broker of three.
 //!
-//! The brokers fence a silent one after `broker.session.timeout.ms` (Kafka's own 9 s here); nobody can commit to its
-//! partitions before. So recoveries are counted from what the brokers' logs say of it.
+//! The brokers fence a silent broker after `broker.session.timeout.ms` (Kafka's own 9 s here). Until then
+//! nobody can commit to the partitions that it leads. So a recovery is measured from the fencing, which the
+//! brokers log.
 
 use crate::load::{Load, Report};
 use crate::world::{Daemon, Server, World, wait_for};
@@ -13,14 +14,15 @@ use std::time::{Duration, Instant};
 /// The reader's own defaults: `World::reader` sets shorter ones.
 const READER: [&str; 4] =
     ["--kafka-property", "session.timeout.ms=16000", "--kafka-property", "heartbeat.interval.ms=1000"];
-/// Readers and producers commit again within this, from when the brokers have fenced the silent one.
+/// Readers and producers commit again within this time after the fencing.
 const AFTER_FENCING: Duration = Duration::from_secs(4);
-/// A broker that hangs keeps the markers of a transaction waiting, and with them the next transaction of its producer,
-/// until the brokers give up their own request to it (`request.timeout.ms` of the brokers, 30 s; it took up to 36).
+/// A broker that hangs delays the markers of a transaction, and with them the producer's next transaction,
+/// until the other brokers give up their request to it (`request.timeout.ms` of the brokers, 30 s; it took up
+/// to 36).
 const MARKERS: Duration = Duration::from_secs(36);
-/// A group whose coordinator hung, too: its members notice by their session timeout, and join anew.
+/// If the group's coordinator hung, too, its members notice after their session timeout, and join again.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(16);
-/// A broker that is stopped gives its partitions away first.
+/// A broker that is stopped first hands over its partitions.
 const AFTER_STOP: Duration = Duration::from_secs(5);
 
 struct Cluster {
@@ -39,7 +41,7 @@ impl Cluster {
         Self { brokers, load, reader }
     }
 
-    /// Everything is everywhere again, and the brokers lead as at the start.
+    /// Waits until every replica is in sync again, and the brokers lead the same partitions as at the start.
     fn settles(&self) {
         let broker = &self.brokers[0];
         let topics = "org.apache.kafka.tools.TopicCommand";
@@ -52,7 +54,7 @@ impl Cluster {
         self.load.runs();
     }
 
-    /// How often the brokers have fenced this one so far, by their logs.
+    /// How many times the brokers have fenced this one, by their logs.
     fn fenced(&self, victim: usize) -> usize {
         let words = format!("Fencing broker {} ", victim + 1);
         let logs = self.brokers.iter().map(|broker| std::fs::read_to_string(broker.path.join("kafka.log")));
@@ -89,7 +91,7 @@ pub fn killed(times: u32, random: &mut StdRng) -> Report {
     cluster.finish(times)
 }
 
-/// A broker hangs for longer than everybody's patience, and goes on later.
+/// A broker hangs for longer than every timeout, and goes on later.
 pub fn hung(times: u32, random: &mut StdRng) -> Report {
     let mut cluster = Cluster::start();
     let (first, mut soon) = (random.random_range(0..3), 0);

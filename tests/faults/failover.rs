@@ -1,8 +1,8 @@
-//! Postgres goes back in time under a live reader: a standby that lagged is promoted, a server crashes that had not
-//! written what it had promised.
+//! Postgres goes back in time under a live reader: a standby that lagged is promoted, or a server crashes
+//! before it has written what it had confirmed.
 //!
-//! What the readers committed and the new primary lacks is counted, so that the judge's `0 lost` means something: it
-//! had to be read again.
+//! The batches that readers committed and the new primary lacks are counted. They had to be read again, which
+//! gives the judge's `0 lost` its meaning.
 
 use crate::kafka::create_topics;
 use crate::load::{Load, Report};
@@ -14,16 +14,16 @@ use rand::rngs::StdRng;
 use std::process::Command;
 use std::time::Duration;
 
-/// From the promotion to the next batch of every partition.
+/// How long it may take from the promotion to the next batch of every partition.
 const HEALED: Duration = Duration::from_secs(15);
 
-/// Failovers of one cluster; then another one is made, in another variant of the same way.
+/// Failovers per cluster. The next ones get a new cluster, in another variant of the same way.
 const PER_CLUSTER: u32 = 2;
 
 /// Batches that are committed while the standby lags, at least.
 const COMMITTED_MEANWHILE: i64 = 40;
 
-/// Less than elsewhere: there are many commits to judge, of longer waits.
+/// A lighter load than elsewhere, because the waits are longer and leave the judge many commits.
 pub const PRODUCER: [&str; 4] = ["--interval", "30ms", "--customers", "50"];
 
 pub fn both_hosts(times: u32, random: &mut StdRng) -> Report {
@@ -38,7 +38,7 @@ pub fn pooled(pooling: Pooling, times: u32, random: &mut StdRng) -> Report {
     clusters(times, |n| Way::PgBouncer(pooling, Behind::ALL[n % 4]), |way, times| lagging(way, times, random))
 }
 
-/// With a standby that confirms every commit, and lags in replaying only.
+/// With a standby that confirms every commit and lags only in replaying.
 pub fn synchronous(times: u32, random: &mut StdRng) -> Report {
     let mut inject = |way, times| {
         let mut cluster = Cluster::start(way);
@@ -55,8 +55,8 @@ pub fn synchronous(times: u32, random: &mut StdRng) -> Report {
     clusters(times, any_way, &mut inject)
 }
 
-/// A reader freezes with a commit under way to the server, and the epoch that it holds is given out a second time by
-/// the promoted server. It wakes while its successor is at work.
+/// A reader freezes with a commit under way to the server. The promoted server gives its epoch out a second
+/// time. The reader wakes while its successor is at work.
 pub fn frozen(times: u32, random: &mut StdRng) -> Report {
     let mut inject = |way, times| {
         let mut cluster = Cluster::start(way);
@@ -66,7 +66,7 @@ pub fn frozen(times: u32, random: &mut StdRng) -> Report {
             cluster.follow_in(round);
             let url = cluster.url_for_readers(&load.world.database_url);
             let flags = ["--database-url", url.as_str()];
-            // This one's epoch is the last that the standby hears of.
+            // The epoch of this reader is the last one that the standby receives.
             let mut first = load.world.reader(&flags);
             first.wait_until_it_says("committed");
             cluster.lag(Lag::Receiver);
@@ -88,7 +88,7 @@ pub fn frozen(times: u32, random: &mut StdRng) -> Report {
     clusters(times, |n| if n % 3 == 2 { any_way(n) } else { transaction(n) }, &mut inject)
 }
 
-/// The server crashes and has lost its last commits, which it had confirmed before they were on disk. The pooler
+/// The server crashes and loses its last commits, which it confirmed before they were on disk. The pooler
 /// keeps the reader's connections.
 pub fn crash(times: u32, _: &mut StdRng) -> Report {
     let (mut report, mut done) = (Report::default(), 0);
@@ -132,15 +132,15 @@ fn crashes(behind: Behind, times: u32) -> Report {
     noted(load.finish(times), taken_back)
 }
 
-/// A crash of the machine loses what is not on disk yet, a crash of Postgres only what it has not handed to the system.
-/// So the process that hands it over stops first.
+/// A crash of the machine loses what is not on disk yet, a crash of Postgres only what it has not handed to
+/// the system. So the process that hands it over is stopped first.
 fn stop_wal_writer(world: &World) {
     let pid = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'";
     let pid = wait_for("the WAL writer", || world.number(pid));
     assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
 }
 
-/// So many failovers over clusters whose way is drawn by their number.
+/// `times` failovers of several clusters. A cluster's number decides how it is reached.
 fn clusters(times: u32, way: impl Fn(usize) -> Way, mut inject: impl FnMut(Way, u32) -> Report) -> Report {
     let mut report = Report::default();
     for (number, first) in (0..times).step_by(PER_CLUSTER as usize).enumerate() {
@@ -174,7 +174,7 @@ fn lagging(way: Way, times: u32, random: &mut StdRng) -> Report {
     let mut taken_back = 0;
     for round in 0..times {
         cluster.follow_in(round);
-        // One of every cluster loses commits for certain.
+        // One failover of every cluster is certain to lose commits.
         let lag = if round == 0 { Lag::Receiver } else { Lag::drawn(random) };
         cluster.lag(lag);
         let lost = fail_over(&mut cluster, &mut load, random);
@@ -185,8 +185,8 @@ fn lagging(way: Way, times: u32, random: &mut StdRng) -> Report {
     noted(load.finish(times), taken_back)
 }
 
-/// Commits go on for a while, then the standby takes over, and things run again in time. How many batches the standby
-/// did not show just before.
+/// Lets commits go on for a while, promotes the standby, and checks that work goes on in time. Returns how
+/// many batches the standby lacked just before.
 fn fail_over(cluster: &mut Cluster, load: &mut Load, random: &mut StdRng) -> i64 {
     commits(load, COMMITTED_MEANWHILE);
     let lost = replace_primary(cluster, load, random);
@@ -194,7 +194,7 @@ fn fail_over(cluster: &mut Cluster, load: &mut Load, random: &mut StdRng) -> i64
     lost
 }
 
-/// The primary dies, the standby is promoted. How many batches it did not show just before.
+/// Kills the primary and promotes the standby. Returns how many batches the standby lacked just before.
 fn replace_primary(cluster: &mut Cluster, load: &mut Load, random: &mut StdRng) -> i64 {
     let before = load.stored().unwrap();
     crash_now(&cluster.primary, random);
@@ -202,13 +202,13 @@ fn replace_primary(cluster: &mut Cluster, load: &mut Load, random: &mut StdRng) 
     let primary = std::mem::replace(&mut load.world.database_url, standby);
     let there = load.stored().unwrap();
     load.world.database_url = primary;
-    // Whoever decides that the primary is dead needs a moment.
+    // In a real failover it takes a moment to decide that the primary is dead.
     std::thread::sleep(Duration::from_millis(random.random_range(0..3_000)));
     cluster.promote(&mut load.world);
     before - there
 }
 
-/// By `pg_ctl stop -m immediate`, or kill -9 of all processes.
+/// Crashes the server, by `pg_ctl stop -m immediate` or by kill -9 of all processes.
 fn crash_now(server: &Server, random: &mut StdRng) {
     if random.random() {
         server.run("kill");
@@ -217,7 +217,7 @@ fn crash_now(server: &Server, random: &mut StdRng) {
     }
 }
 
-/// Waits until so many more batches are stored.
+/// Waits until `count` more batches are stored.
 fn commits(load: &Load, count: i64) {
     let before = load.stored().unwrap_or(0);
     wait_for("commits", || (load.stored() >= Some(before + count)).then_some(()));

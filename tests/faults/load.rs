@@ -1,6 +1,7 @@
 //! A world under load: a producer that sends all the time, recovery times, the judge's verdict.
 
 use crate::slowness::{self, Deadline};
+use crate::watch;
 use crate::world::{Daemon, PATIENCE, World, repository};
 use diesel::prelude::*;
 use std::collections::BTreeMap;
@@ -10,9 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Session timeout of the readers, as `World::reader` sets it.
 pub const SESSION_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// Recovery without a person: within this, after an outage's end or a session timeout.
+/// Recovery without a person takes at most this long after an outage or a session timeout.
 pub const RECOVERY: Duration = Duration::from_secs(5);
-/// A killed reader is noticed after the session timeout; then its successor has its time.
+/// A killed reader is noticed after the session timeout. Its successor then has the time of a recovery.
 pub const FAILOVER: Duration = SESSION_TIMEOUT.saturating_add(RECOVERY);
 
 /// What one fault did.
@@ -23,20 +24,23 @@ pub struct Report {
     /// Rows (and batches, messages, positions) lost, doubled, wrong.
     pub differences: [u64; 3],
     pub slowest: Option<Duration>,
-    /// Batches that were committed and that Postgres forgot by the fault: they had to be read again.
+    /// Batches that were committed and that the fault made Postgres forget. They had to be read again.
     pub taken_back: i64,
+    /// Batches that the readers' counters have beyond the tables. Postgres may have forgotten as many.
+    pub overcounted: i64,
     /// What else was measured.
     pub note: Option<String>,
 }
 
 impl Report {
-    /// Both together.
+    /// Adds two reports.
     pub fn and(mut self, other: Report) -> Self {
         self.times += other.times;
         self.rows += other.rows;
         self.differences.iter_mut().zip(other.differences).for_each(|(sum, n)| *sum += n);
         self.slowest = self.slowest.max(other.slowest);
         self.taken_back += other.taken_back;
+        self.overcounted += other.overcounted;
         self.note = self.note.or(other.note);
         self
     }
@@ -50,19 +54,19 @@ pub struct Load {
 }
 
 impl Load {
-    /// About fifty batches of 100 customers per second, for as long as it takes.
+    /// Starts a producer that sends about fifty batches of 100 customers per second until it is stopped.
     pub fn start(world: World) -> Self {
         Self::start_with(world, &["--interval", "15ms", "--customers", "100"])
     }
 
-    /// With a producer of these flags.
+    /// Starts a producer with these flags.
     pub fn start_with(world: World, flags: &[&str]) -> Self {
         let producer = world.producer(flags);
         producer.wait_until_it_says("sent ");
         Self { producer: Some(producer), ..Self::none(world) }
     }
 
-    /// Without a producer of ours.
+    /// Starts no producer.
     pub fn none(world: World) -> Self {
         Self { world, producer: None, slowest: None }
     }
@@ -92,7 +96,7 @@ impl Load {
         }
     }
 
-    /// How many batches are stored of each partition.
+    /// How many batches of each partition are stored.
     fn stored_by_partition(&self) -> BTreeMap<i32, i64> {
         #[derive(QueryableByName)]
         struct Row {
@@ -102,18 +106,19 @@ impl Load {
             n: i64,
         }
         let query = diesel::sql_query("SELECT partition, count(*) AS n FROM batches GROUP BY partition");
-        // Before the reader has made the tables there is nothing.
+        // There is nothing before the reader has created the tables.
         let rows: Vec<Row> = query.load(&mut self.world.connect()).unwrap_or_default();
         rows.into_iter().map(|row| (row.partition, row.n)).collect()
     }
 
-    /// Takes note of a recovery that has ended just now, and checks that it came in time.
+    /// Notes a recovery that has just ended, and checks that it was in time.
     pub fn recovered(&mut self, took: Duration, limit: Duration) {
         self.slowest = self.slowest.max(Some(took));
         slowness::in_time(&format!("{}: recovery", self.world.name), took, limit);
+        watch::recovered(&self.world);
     }
 
-    /// Waits until things run, without counting that as a recovery.
+    /// Waits until batches are stored, without counting that as a recovery.
     pub fn runs(&self) {
         let mut before = None;
         crate::world::wait_for("the next batch", || {
@@ -123,7 +128,7 @@ impl Load {
         });
     }
 
-    /// Stops the producer, lets a reader catch up, and asks the judge.
+    /// Stops the producer, lets a reader catch up, and runs the judge.
     pub fn finish(self, times: u32) -> Report {
         self.finish_with(times, &["--progress", "--expect-dead", "0"])
     }
@@ -132,18 +137,21 @@ impl Load {
         self.judged(times, flags)
     }
 
-    /// The same, for a world in which more is to happen.
+    /// The same, for a world that is used again afterwards.
     pub fn judged(&mut self, times: u32, flags: &[&str]) -> Report {
         if let Some(mut producer) = self.producer.take() {
             producer.stop();
         }
         self.world.catch_up(&["--pairing-timeout", "2s"]);
         let (rows, differences) = judge(&self.world, flags);
-        Report { times, rows, differences, slowest: self.slowest, ..Report::default() }
+        let mut report = Report { times, rows, differences, slowest: self.slowest, ..Report::default() };
+        watch::judge(&self.world, &mut report);
+        report
     }
 }
 
-/// Has everything recomputed from the topics and compared. Rows verified, and the differences.
+/// Lets the judge recompute everything from the topics and compare. Returns the rows verified, and the
+/// differences.
 pub fn judge(world: &World, flags: &[&str]) -> (u64, [u64; 3]) {
     let output = Command::new(repository().join("target/python/bin/python"))
         .arg(repository().join("tests/python/verify.py"))

@@ -1,8 +1,10 @@
-//! Injects faults, many times each, and has the judge recompute everything afterwards. `scripts/faults`.
+//! Injects faults, many times each, and lets the judge recompute everything afterwards. Run it with
+//! `scripts/faults`.
 //!
-//! Each fault has a world of its own: topics, a database, a producer that sends batches all the time.
-//! After each injection the next stored batch of every partition ends the recovery; at the end everything is compared.
-//! A recovery that takes too long (on a busy machine: longer than it allows, `slowness`), a program that hangs or panics: the fault's line says FAILED.
+//! Each fault has a world of its own: topics, a database, a producer that sends batches all the time. A
+//! recovery ends when the next batch of every partition is stored. At the end everything is compared. The
+//! fault's line says FAILED if a recovery takes too long (on a busy machine: longer than `slowness` allows),
+//! or if a program hangs or panics.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,18 +24,23 @@ mod kafka;
 mod load;
 mod mute;
 mod postgres;
+#[path = "../e2e/probe.rs"]
+mod probe;
 mod process;
 mod proxy;
 mod readers;
 mod replicas;
 mod resources;
 mod restore;
+mod second_chances;
 mod senders;
 mod sequence;
 #[path = "../e2e/slowness.rs"]
 mod slowness;
 mod soak;
 mod topics;
+mod watch;
+mod windows;
 #[path = "../e2e/world.rs"]
 mod world;
 
@@ -48,7 +55,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Worlds at work at the same time: two cores, and much waiting.
+/// How many worlds are at work at the same time. There are two cores, and much of the time is spent waiting.
 const PARALLEL: usize = 3;
 
 struct Flags {
@@ -85,12 +92,13 @@ impl Flags {
 
 fn main() {
     let flags = Flags::parse();
+    assert!(world::WATCHER.set(watch::WATCHER).is_ok());
     println!("faults: seed {} (repeat with --seed {0})", flags.seed);
     let begun = Instant::now();
     let chosen: Vec<usize> = (0..FAULTS.len()).filter(|&place| flags.chosen(&FAULTS[place])).collect();
     let (alone, mut together): (Vec<usize>, Vec<usize>) =
         chosen.into_iter().partition(|&place| FAULTS[place].alone);
-    // The longest first, so that none of them is left to run by itself.
+    // The longest first, so that none of them runs alone at the end.
     together.sort_by_key(|&place| FAULTS[place].begins_late);
     let results = Mutex::new(BTreeMap::new());
     work(together, PARALLEL, &flags, &results);
@@ -99,10 +107,10 @@ fn main() {
     std::process::exit(if is_well { 0 } else { 1 });
 }
 
-/// What each fault did, and its longest wait past a deadline with what was allowed.
+/// What each fault did, and its longest wait past a deadline, with what was allowed.
 type Results = BTreeMap<usize, (Option<Report>, Option<(Duration, Duration)>)>;
 
-/// Works off the faults at these places, so many at a time.
+/// Runs the faults at these places, several at a time.
 fn work(places: Vec<usize>, parallel: usize, flags: &Flags, results: &Mutex<Results>) {
     let queue = Mutex::new(places.into_iter());
     thread::scope(|scope| {
@@ -123,7 +131,7 @@ fn work(places: Vec<usize>, parallel: usize, flags: &Flags, results: &Mutex<Resu
     });
 }
 
-/// Prints the table; says whether all is well.
+/// Prints the table. Returns whether all is well.
 fn print(results: &Results, begun: Instant) -> bool {
     println!(
         "\n{:<50} {:>6} {:>9} {:>5} {:>8} {:>6} {:>17}",
@@ -151,6 +159,10 @@ fn print(results: &Results, begun: Instant) -> bool {
         );
         injected += report.times;
         sums.iter_mut().zip(report.differences).for_each(|(sum, n)| *sum += n);
+        if report.overcounted > report.taken_back {
+            println!("{name}: FAILED: the counters have {} batches more than the tables", report.overcounted);
+            failed += 1;
+        }
         if report.taken_back > 0 {
             let n = report.taken_back;
             notes.push(format!("{name}: Postgres forgot {n} batches that had been committed"));
@@ -160,6 +172,7 @@ fn print(results: &Results, begun: Instant) -> bool {
     println!();
     notes.iter().for_each(|note| println!("{note}"));
     let panics = world::PANICS.load(Ordering::Relaxed);
+    println!("{}", watch::summary());
     println!("{} s, {failed} faults failed, {panics} panics", begun.elapsed().as_secs());
     println!("work took {:.1} times as long as on an idle machine", slowness::of_the_run());
     let [lost, doubled, wrong] = sums;

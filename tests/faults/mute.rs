@@ -1,14 +1,16 @@
-//! Postgres is there and does not answer: stopped, behind a proxy that swallows, waiting for a standby or a lock.
+//! Postgres is there and does not answer: stopped, behind a proxy that swallows, waiting for a standby or a
+//! lock.
 //!
-//! No connection breaks, so nothing but a clock tells. The reader must say so in time, and go on when it can.
+//! No connection breaks, so only a clock shows it. The reader must say so in time, and go on when it can.
 
 use crate::failover::PRODUCER;
 use crate::kafka::create_topics;
 use crate::load::{Load, Report};
 use crate::postgres::{address, through};
+use crate::probe::Probe;
 use crate::proxy::Proxy;
 use crate::replicas::{Cluster, Way, set};
-use crate::slowness::Deadline;
+use crate::slowness::{self, Deadline};
 use crate::world::{Daemon, Server, World, shared_kafka};
 use diesel::connection::SimpleConnection;
 use rand::RngExt as _;
@@ -16,14 +18,17 @@ use rand::rngs::StdRng;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// A mute Postgres is said within 5 s; and half a second for the way there.
+/// The reader says within 5 s that Postgres is mute. Half a second more is for the way there.
 const SAID: Duration = Duration::from_millis(5_500);
-/// From when Postgres answers again, or another one takes its place, to the next batch of every partition.
+/// How long it may take from the moment when Postgres, or its successor, answers again to the next batch of
+/// every partition.
 const HEALED: Duration = Duration::from_secs(15);
+/// `/readyz` says so sooner than the log, which does not warn of what lasts 2 s.
+const TOLD: Duration = Duration::from_secs(2);
 /// What the reader says, whatever it waits for.
 const WORDS: &str = "has not answered";
 
-/// SIGSTOP of all its processes.
+/// All its processes get SIGSTOP.
 pub fn stopped(times: u32, random: &mut StdRng) -> Report {
     let postgres = Server::postgres();
     let (mut load, mut reader) = start(World::on("stopped", &shared_kafka(), &postgres.address, 2));
@@ -58,7 +63,8 @@ pub fn promoted(times: u32, random: &mut StdRng) -> Report {
     load.finish(times)
 }
 
-/// A proxy accepts everything and passes nothing on. The connections of that time stay dead, new ones work afterwards.
+/// A proxy accepts everything and passes nothing on. Afterwards, its old connections stay dead, and new ones
+/// work.
 pub fn swallowed(times: u32, random: &mut StdRng) -> Report {
     let world = World::new("swallowed", 2);
     let proxy = Proxy::start(address(&world.database_url));
@@ -119,16 +125,20 @@ fn start(world: World) -> (Load, Daemon) {
 fn says_so<T>(reader: &Daemon, mute: impl FnOnce() -> T) {
     let times = || reader.said().matches(WORDS).count();
     let before = times();
+    Probe::of(reader).wait_for_readyz(200);
     mute();
+    let (told, body) = Probe::of(reader).wait_for_readyz(503);
+    slowness::in_time("503 of /readyz", told, TOLD);
+    assert!(body.contains(WORDS), "{body}");
     let deadline = Deadline::of(SAID);
     while times() == before {
-        assert!(!deadline.is_over(), "a mute Postgres, and not a word of it:\n{}", reader.said());
+        assert!(!deadline.is_over(), "a mute Postgres, and the reader does not say so:\n{}", reader.said());
         sleep(Duration::from_millis(10));
     }
     deadline.met(WORDS);
 }
 
-/// Shorter and longer than the reader waits.
+/// A time that is shorter than the reader's patience, or longer.
 fn lasts(random: &mut StdRng) {
     sleep(Duration::from_millis(random.random_range(0..15_000)));
 }

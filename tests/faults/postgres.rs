@@ -1,4 +1,4 @@
-//! What happens to Postgres, and to the way there.
+//! Faults of Postgres and of the connection to it.
 
 use crate::load::{Load, RECOVERY, Report};
 use crate::proxy::{CUT_AFTER, CUT_BEFORE, Proxy};
@@ -28,7 +28,7 @@ pub fn cut_commit(times: u32, random: &mut StdRng) -> Report {
     load.runs();
     let mut outcomes = [0; 2];
     for round in 0..times {
-        // Both outcomes occur, in random places.
+        // Cuts before and after the COMMIT, at random moments.
         let how = if round < 2 { round + 1 } else { random.random_range(CUT_BEFORE..=CUT_AFTER) };
         outcomes[how as usize - 1] += 1;
         proxy.cut(how);
@@ -58,7 +58,7 @@ pub fn terminate_backends(world: &World) {
     connect(&world.database_url).batch_execute(query).unwrap();
 }
 
-/// Stopped or killed, and away for so many seconds.
+/// Stopped or killed, and away for `seconds`.
 pub fn away(times: u32, seconds: u64, random: &mut StdRng) -> Report {
     let postgres = Server::postgres();
     let mut world = World::new("postgres_away", 2);

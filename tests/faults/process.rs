@@ -1,4 +1,4 @@
-//! What a process costs, from /proc.
+//! What a process uses, from /proc.
 
 use crate::world::Daemon;
 use std::fs;
@@ -27,7 +27,7 @@ impl Sample {
             line.split_whitespace().nth(1).unwrap().parse().unwrap()
         };
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        // Behind the name, which may contain anything: state is field 3, utime 14, stime 15.
+        // Only what is behind the name, which may contain anything. State is field 3, utime 14, stime 15.
         let behind = stat.rsplit_once(')').unwrap().1;
         let ticks =
             behind.split_whitespace().skip(11).take(2).map(|n| n.parse::<u32>().unwrap()).sum::<u32>();
@@ -39,7 +39,7 @@ impl Sample {
         }
     }
 
-    /// A sample every second, for so many seconds.
+    /// A sample every second, for `seconds`.
     pub fn every_second(program: &Daemon, seconds: u64) -> Vec<Self> {
         (0..seconds)
             .map(|_| {

@@ -1,5 +1,5 @@
-//! A TCP proxy before Postgres, which cuts connections, takes its time, swallows what it should pass on, and goes over
-//! to another server.
+//! A TCP proxy in front of Postgres. It can cut connections, delay or swallow what passes, and switch to
+//! another server.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Cut before the server gets the next COMMIT.
 pub const CUT_BEFORE: u32 = 1;
-/// Cut when the server has answered the next COMMIT, before the client hears of it.
+/// Cut when the server has answered the next COMMIT, before the answer reaches the client.
 pub const CUT_AFTER: u32 = 2;
 
 #[derive(Default)]
@@ -20,11 +20,11 @@ struct Plan {
     /// What happens to the next COMMIT: nothing, or one of the above.
     cut: AtomicU32,
     done: AtomicU32,
-    /// Milliseconds by which each chunk is late, both ways.
+    /// Milliseconds by which each chunk is delayed, in both directions.
     delay: AtomicU64,
-    /// How many connections there were so far.
+    /// How many connections there have been.
     accepted: AtomicU64,
-    /// Connections of this number and below pass nothing any more.
+    /// Connections up to this number pass nothing any more.
     mute: AtomicU64,
 }
 
@@ -49,7 +49,7 @@ impl Proxy {
         Self { port, plan }
     }
 
-    /// Cuts the connection at the next COMMIT, whenever that is; 0 takes it back.
+    /// Will cut the connection at the next COMMIT; 0 cancels that.
     pub fn plan_cut(&self, how: u32) {
         self.plan.cut.store(how, Ordering::SeqCst);
     }
@@ -68,12 +68,14 @@ impl Proxy {
         server.clone_into(&mut self.plan.server.lock().unwrap());
     }
 
-    /// From here on every connection is accepted, and whatever comes on it, either way, is swallowed.
+    /// From here on every connection is accepted, and everything that arrives on it, in either direction, is
+    /// swallowed.
     pub fn swallow(&self) {
         self.plan.mute.store(u64::MAX, Ordering::SeqCst);
     }
 
-    /// From here on new connections work again. Those that were mute stay so, as with a firewall that forgot them.
+    /// From here on new connections work again. Those that were mute stay mute, as behind a firewall that has
+    /// forgotten them.
     pub fn pass(&self) {
         self.plan.mute.store(self.plan.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
     }
@@ -115,7 +117,7 @@ fn serve(client: TcpStream, server: TcpStream, plan: &Arc<Plan>, number: u64) {
     });
 }
 
-/// Copies until an end or until `passes` says no to a chunk; then cuts both ways.
+/// Copies until one side ends or `passes` refuses a chunk. Then cuts both directions.
 fn copy(
     mut from: TcpStream,
     mut to: TcpStream,

@@ -1,4 +1,4 @@
-//! What happens to readers.
+//! Faults of readers.
 
 use crate::load::{FAILOVER, Load, Report, SESSION_TIMEOUT};
 use crate::slowness;
@@ -62,8 +62,8 @@ pub fn freeze(times: u32, random: &mut StdRng) -> Report {
     load.finish(times)
 }
 
-/// Frozen after it changed `progress` and before COMMIT: it holds the row that its heir wants. Or in mid COPY: it
-/// holds nothing, for as long as it likes.
+/// Frozen between its change of `progress` and COMMIT: it holds a lock on the row that its heir needs. Or
+/// frozen in mid COPY: it holds no lock that the heir needs.
 pub fn freeze_in_transaction(times: u32, random: &mut StdRng) -> Report {
     let mut load = Load::start(World::new("freeze_tx", 1));
     for _ in 0..times {
@@ -115,8 +115,8 @@ pub fn churn(times: u32, random: &mut StdRng) -> Report {
     load.finish(times)
 }
 
-/// With a backlog when it starts, and commits of a few batches: the signal comes about its first commit, or between
-/// two.
+/// There is a backlog at its start, and commits have few batches, so the signal comes near its first commit,
+/// or between two.
 pub fn terminate(times: u32, random: &mut StdRng) -> Report {
     const BATCHES: u32 = 20;
     let load = Load::none(World::new("terminate", 3));
@@ -139,14 +139,14 @@ pub fn terminate(times: u32, random: &mut StdRng) -> Report {
     let seconds = slowest.as_secs_f64();
     let note =
         format!("{left} left work undone, {done} had stored some; the slowest took {seconds:.1} s to end");
-    // How often the signal comes at the moment that is meant is a matter of time, too.
+    // How often the signal hits the intended moment also depends on the machine.
     let met = 5 * left >= 4 * times && 5 * done >= times;
     let met_sometimes = slowness::since(begun) > 1.0 && left > 0 && done > 0;
     assert!(met || met_sometimes, "of {times}: {note}");
     Report { note: Some(note), ..load.finish(times) }
 }
 
-/// The judge has nothing to complain about where nothing was done.
+/// Without a fault, the judge finds nothing.
 pub fn sound(times: u32, _: &mut StdRng) -> Report {
     let mut load = Load::start(World::new("sound", 3));
     let mut reader = load.world.reader(&[]);

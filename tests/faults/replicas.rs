@@ -1,7 +1,7 @@
-//! Two Postgres servers, one of which follows the other, and the way by which a reader comes to them.
+//! Two Postgres servers, one of which follows the other, and the way in which a reader reaches them.
 //!
-//! A failover kills the primary and promotes the standby; `follow` makes a new standby, at the address of the dead
-//! server, so that what a reader was told stays right.
+//! A failover kills the primary and promotes the standby; `follow` makes a new standby at the address of the
+//! dead server, so that the reader's URL stays right.
 
 use crate::kafka::create_topics;
 use crate::postgres::{address, through};
@@ -10,10 +10,10 @@ use diesel::connection::SimpleConnection;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-/// By which way a reader comes to the primary.
+/// How a reader reaches the primary.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Way {
-    /// A URL of both servers, which lets libpq take one that takes writes, or (`false`) any that answers.
+    /// A URL of both servers. libpq takes the one that accepts writes or (`false`) any that answers.
     BothHosts(bool),
     /// `HAProxy` asks the servers which of them is the primary.
     HaProxy,
@@ -26,7 +26,7 @@ pub enum Pooling {
     Transaction,
 }
 
-/// What `PgBouncer` is, and how it comes to the primary.
+/// The version of `PgBouncer`, and how it reaches the primary.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Behind {
     /// 1.24 or newer. After a failover its target is changed.
@@ -54,9 +54,9 @@ impl Behind {
 /// How a standby lags.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Lag {
-    /// It receives nothing any more: what is committed from here on is gone when it is promoted.
+    /// It receives nothing any more, so what is committed from here on is lost when it is promoted.
     Receiver,
-    /// It receives and does not replay: its promotion replays what it has received.
+    /// It receives but does not replay. Its promotion replays what it has received.
     Replay,
 }
 
@@ -102,7 +102,7 @@ impl Cluster {
         world
     }
 
-    /// What a reader is told about a database that is on the primary, as its URL says.
+    /// The reader's URL for a database whose own URL points at the primary.
     pub fn url_for_readers(&self, database_url: &str) -> String {
         if let Way::BothHosts(for_writing) = self.way {
             let both = format!("{},{}", address(&self.primary.address), address(&self.standby.address));
@@ -113,7 +113,7 @@ impl Cluster {
         through(database_url, port(&before.address))
     }
 
-    /// The standby has all that is committed, and lags from here on.
+    /// Waits until the standby has everything that is committed. From here on it lags.
     pub fn lag(&self, lag: Lag) {
         let written = number(&self.primary.address, "SELECT pg_current_wal_lsn() - '0/0'");
         wait_for("the standby to have everything", || {
@@ -135,8 +135,8 @@ impl Cluster {
         });
     }
 
-    /// The standby takes over; the old primary is dead already, or as good as dead. The world's database is on the
-    /// new primary from here on.
+    /// Promotes the standby; the old primary is dead already, or mute. From here on the world's database is
+    /// on the new primary.
     pub fn promote(&mut self, world: &mut World) {
         self.standby.run("promote");
         std::mem::swap(&mut self.primary, &mut self.standby);
@@ -148,7 +148,7 @@ impl Cluster {
         }
     }
 
-    /// In place of the server that died in the round before there is a new one, which follows the primary.
+    /// Replaces the server that died in the last round by a new one, which follows the primary.
     pub fn follow_in(&mut self, round: u32) {
         if round == 0 {
             return;
@@ -159,7 +159,7 @@ impl Cluster {
     }
 }
 
-/// The standby receives nothing any more.
+/// Makes the standby receive nothing any more.
 pub fn stop_receiver(standby: &Server) {
     set(standby, "primary_conninfo = ''");
     wait_for("the receiver to end", || {
@@ -167,12 +167,12 @@ pub fn stop_receiver(standby: &Server) {
     });
 }
 
-/// A server that follows another one, at a port of its own choice or at this one.
+/// A server that follows another one, at `port` or at a free one.
 pub fn standby_of(primary: &Server, port: &[&str]) -> Server {
     Server::start_with("scripts/postgres", &[("POSTGRES_STANDBY_OF", primary.directory())], port)
 }
 
-/// A `PgBouncer` before a server.
+/// A `PgBouncer` in front of a server.
 pub fn pooler(pooling: Pooling, behind: Behind, target: &str) -> Server {
     let mode = if pooling == Pooling::Session { "session" } else { "transaction" };
     let version = if behind.is_new() { "1.24" } else { "" };
@@ -184,7 +184,7 @@ pub fn port(url: &str) -> u16 {
     address(url).rsplit_once(':').unwrap().1.parse().unwrap()
 }
 
-/// Changes a setting of a server, for good.
+/// Changes a setting of a server permanently.
 pub fn set(server: &Server, setting: &str) {
     execute(server, &format!("ALTER SYSTEM SET {setting}"));
     execute(server, "SELECT pg_reload_conf()");

@@ -1,4 +1,4 @@
-//! What the reader costs while Postgres is away: memory, processor time.
+//! What the reader uses while Postgres is away: memory and processor time.
 
 use crate::load::{Load, RECOVERY, Report};
 use crate::process::{Sample, mebibytes, range};
@@ -7,10 +7,10 @@ use rand::rngs::StdRng;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Postgres is away for so long.
+/// How long Postgres is away.
 const AWAY: Duration = Duration::from_secs(300);
 
-/// Postgres is away for 5 minutes while batches go on coming.
+/// Postgres is away for 5 minutes while batches keep coming.
 pub fn postgres_away(times: u32, _: &mut StdRng) -> Report {
     let postgres = Server::postgres();
     let mut world = World::new("away", 2);

@@ -1,4 +1,5 @@
-//! The database is restored from a dump while a reader is connected: with batches coming, without, and twice.
+//! The database is restored from a dump while a reader is connected: while batches come, without batches, and
+//! twice in a row.
 
 use crate::load::{Load, RECOVERY, Report};
 use crate::slowness::Deadline;
@@ -8,14 +9,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// From the end of a restore to the next batch of every partition, while batches come.
+/// How long it may take from the end of a restore to the next batch of every partition, while batches come.
 const HEALED: Duration = Duration::from_secs(15);
-/// Without traffic nothing but the comparison of every 10 s tells; then a new session reads again what is gone.
+/// Without traffic, only the comparison that runs every 10 s shows the restore. Then a new session reads
+/// again what is gone.
 const HEALED_WITHOUT_TRAFFIC: Duration = Duration::from_secs(10).saturating_add(HEALED);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Traffic {
-    /// Nothing is sent, so that the reader has nothing to commit.
+    /// Nothing is sent, so the reader has nothing to commit.
     None,
     /// Five batches are sent afterwards.
     Afterwards,
@@ -65,7 +67,7 @@ fn world_of(traffic: Traffic, restores: u32, times: u32) -> Report {
     Report { taken_back, ..load.finish(times) }
 }
 
-/// Waits until so many more batches are stored, and sends them if nobody else does.
+/// Waits until `count` more batches are stored, and sends them if nobody else does.
 fn more(load: &Load, traffic: Traffic, count: i64, sent: &mut i64) {
     let wanted = if traffic == Traffic::Always {
         load.stored().unwrap_or(0) + count
@@ -101,7 +103,8 @@ pub fn dump(url: &str, dump: &Path) {
     run("pg_dump", &["-Fc", "-f", dump.to_str().unwrap(), url]);
 }
 
-/// As a person does it who brings a table back: what is there is dropped, one by one, in no transaction.
+/// Restores as a person would who brings a table back: it drops what is there, object by object, without a
+/// transaction.
 pub fn restore(url: &str, dump: &Path) {
     run("pg_restore", &["--clean", "--if-exists", "-d", url, dump.to_str().unwrap()]);
 }

@@ -1,4 +1,4 @@
-//! What happens to senders, and what senders do.
+//! Faults of senders, and what senders do wrong.
 
 use crate::kafka::Plain;
 use crate::load::{Load, RECOVERY, Report};
@@ -21,7 +21,7 @@ pub fn kill(times: u32, random: &mut StdRng) -> Report {
         sleep(Duration::from_millis(random.random_range(0..300)));
         producer.kill_9();
     }
-    // Aborts what the last one left open, and lets the reader go on.
+    // It aborts what the last one left open, so the reader can go on.
     let mut load = Load::start(world);
     load.recovers_within(RECOVERY);
     reader.stop();
@@ -34,7 +34,7 @@ pub fn die_at(step: &str, times: u32, random: &mut StdRng) -> Report {
     let mut reader = load.world.reader(&["--pairing-timeout", "2s"]);
     for _ in 0..times {
         let point = format!("{step}:{}:abort", random.random_range(1..20));
-        // With 0 it would have sent thousands of batches before its second commit.
+        // With 0 it would send thousands of batches before its second commit.
         let interval =
             if step == "between_messages" { ["0", "5ms"][random.random_range(0..2)] } else { "5ms" };
         let mut dying = load.world.producer_with_failpoint(&point, &["--interval", interval]);
@@ -49,8 +49,8 @@ pub fn die_at(step: &str, times: u32, random: &mut StdRng) -> Report {
     load.finish(times)
 }
 
-/// A producer that dies in the middle of a batch, while whole batches of others stand behind its open
-/// transaction, for longer than the pairing timeout.
+/// A producer dies in the middle of a batch. For longer than the pairing timeout, whole batches of others
+/// stay behind its open transaction.
 pub fn die_before_others(times: u32, random: &mut StdRng) -> Report {
     let mut load = Load::none(World::new("behind_open", 1));
     let mut reader = load.world.reader(&["--pairing-timeout", "1s"]);
@@ -91,7 +91,7 @@ pub fn aborted(times: u32, random: &mut StdRng) -> Report {
     })
 }
 
-/// Two senders at once, each of which has its keys in another order in every topic.
+/// Two senders at once. Each has its keys in another order in every topic.
 pub fn interleaved(times: u32, random: &mut StdRng) -> Report {
     rounds("interleaved", times, random, 40, |round, world, senders, random| {
         let mut messages: Vec<(usize, usize, u32)> =
@@ -107,7 +107,7 @@ pub fn interleaved(times: u32, random: &mut StdRng) -> Report {
     })
 }
 
-/// In each round one message of one topic is never sent: its two partners go as `unpaired`, nothing else.
+/// In each round one message of one topic is never sent. Only its two partners are refused as `unpaired`.
 pub fn lost(times: u32, random: &mut StdRng) -> Report {
     rounds("lost", times, random, 19, |round, world, [plain, _], random| {
         let missing = (random.random_range(0..3), random.random_range(0..20));
@@ -120,7 +120,7 @@ pub fn lost(times: u32, random: &mut StdRng) -> Report {
     })
 }
 
-/// In each round one message of one topic is sent twice: the second goes as `unpaired`, nothing else.
+/// In each round one message of one topic is sent twice. Only the second is refused as `unpaired`.
 pub fn doubled(times: u32, random: &mut StdRng) -> Report {
     rounds("doubled", times, random, 20, |round, world, [plain, _], random| {
         let twice = (random.random_range(0..3), random.random_range(0..20));
@@ -133,8 +133,8 @@ pub fn doubled(times: u32, random: &mut StdRng) -> Report {
     })
 }
 
-/// One topic is an hour behind when the reader comes: what it lacks stands behind an hour of other messages,
-/// far more than the budget holds. Nothing is unpaired.
+/// One topic is an hour behind when the reader starts. The partners are behind an hour of other messages, far
+/// more than the budget holds. Nothing is unpaired.
 pub fn behind(times: u32, random: &mut StdRng) -> Report {
     let load = Load::none(World::new("hour_behind", 1));
     let plain = Plain::new(&load.world.kafka);
@@ -153,14 +153,14 @@ pub fn behind(times: u32, random: &mut StdRng) -> Report {
     load.finish(times)
 }
 
-/// In milliseconds since 1970, as Kafka's messages tell it.
+/// The time in milliseconds since 1970, as in Kafka's messages.
 pub fn an_hour_ago() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     (now - Duration::from_secs(3_600)).as_millis() as i64
 }
 
-/// The reader dies while a batch lies below its progress in one topic and above it in another: `late` came
-/// before `early` in recency and behind it in frequency, and lacks its monetary message.
+/// The reader dies while a batch is below its progress in one topic and above it in another. `late` came
+/// before `early` in recency and after it in frequency, and lacks its monetary message.
 pub fn two_orders(times: u32, random: &mut StdRng) -> Report {
     let load = Load::none(World::new("two_orders", 1));
     let plain = Plain::new(&load.world.kafka);
@@ -181,8 +181,8 @@ pub fn two_orders(times: u32, random: &mut StdRng) -> Report {
     load.finish(times)
 }
 
-/// A reader at work, and rounds of messages from a plain sender and a transactional one, each of which makes so
-/// many whole batches.
+/// A reader at work, and rounds of messages from a plain sender and a transactional one. Each round makes
+/// `whole` batches.
 fn rounds(
     name: &str,
     times: u32,

@@ -1,4 +1,4 @@
-//! What happens to topics.
+//! Faults of topics.
 
 use crate::kafka::{add_partitions, create_topics, delete_records, delete_topics};
 use crate::load::{Load, RECOVERY, Report, judge};
@@ -24,11 +24,11 @@ pub fn missing(times: u32, _: &mut StdRng) -> Report {
     })
 }
 
-/// A topic is deleted and created anew, and has grown beyond the stored position when the reader sees it: it
-/// stops. A new group stores what is there.
-pub fn created_anew(times: u32, random: &mut StdRng) -> Report {
+/// A topic is deleted and created again, and has grown beyond the stored position before the reader sees it.
+/// The reader stops. A new group stores what is there.
+pub fn created_again(times: u32, random: &mut StdRng) -> Report {
     each(times, |round| {
-        let mut world = World::new("anew", 1);
+        let mut world = World::new("again", 1);
         let mut reader = world.reader(&[]);
         world.produce(&["--batches", "10", "--interval", "1ms"]);
         world.wait_for_batches(10);
@@ -43,13 +43,13 @@ pub fn created_anew(times: u32, random: &mut StdRng) -> Report {
         if round % 2 == 0 {
             reader = world.reader(&[]);
         }
-        reader.fails(1, "created anew");
+        reader.fails(1, "created again");
         assert_eq!(world.number("SELECT count(*) FROM batches"), Some(10));
         stored_by_another_group(&mut world)
     })
 }
 
-/// Retention removes what was not yet read: the reader stops. A new group stores what is left.
+/// Retention removes what was not yet read. The reader stops. A new group stores what is left.
 pub fn retention(times: u32, random: &mut StdRng) -> Report {
     each(times, |_| {
         let mut world = World::new("retention", 1);
@@ -63,7 +63,7 @@ pub fn retention(times: u32, random: &mut StdRng) -> Report {
     })
 }
 
-/// Everything there was is stored, and retention removes all of it, the markers of its transactions included.
+/// Everything is stored, and then retention removes all of it, including the transaction markers.
 pub fn markers(times: u32, _: &mut StdRng) -> Report {
     each(times, |_| {
         let world = World::new("markers", 1);
@@ -106,7 +106,7 @@ pub fn partitions_added(times: u32, _: &mut StdRng) -> Report {
         for count in [2, 4] {
             load.world.topics.iter().for_each(|topic| add_partitions(&load.world.kafka, topic, count));
             let begun = Instant::now();
-            // One that knows the new partitions at once; the other one goes on as it was.
+            // This producer knows the new partitions at once; the other one goes on without them.
             load.world.produce_as("newcomer", &["--batches", "20", "--interval", "1ms"]);
             let last = format!("SELECT count(*) FROM batches WHERE partition = {}", count - 1);
             wait_for("a batch of the new partition", || (load.world.number(&last) > Some(0)).then_some(()));
@@ -117,7 +117,7 @@ pub fn partitions_added(times: u32, _: &mut StdRng) -> Report {
     })
 }
 
-/// A new group stores all that the topics hold.
+/// A new group stores everything that the topics hold.
 pub fn stored_by_another_group(world: &mut World) -> Report {
     world.name += "_again";
     world.catch_up(&["--pairing-timeout", "1s"]);
@@ -125,7 +125,7 @@ pub fn stored_by_another_group(world: &mut World) -> Report {
     Report { times: 1, rows, differences, ..Report::default() }
 }
 
-/// A world per time.
+/// Every time has a world of its own.
 fn each(times: u32, mut one: impl FnMut(u32) -> Report) -> Report {
     (0..times).map(&mut one).fold(Report::default(), Report::and)
 }

@@ -1,16 +1,16 @@
 //! Bodies: what senders send, from sound to noise.
 //!
-//! A body is made up field by field, with every shape of name, number and string; now and then its bytes are
-//! mutated afterwards.
+//! A body is generated field by field, with every shape of name, number and string. Now and then its bytes
+//! are then mutated.
 
 use crate::choices::Choices;
 use crate::numbers::number;
-use rfm_stream::message::Metric;
+use rfm_stream::metric::Metric;
 
 /// The bodies of a batch; `None` is a tombstone. Mostly they agree with each other.
 pub fn batch(c: &mut Choices) -> [Option<Vec<u8>>; 3] {
-    // The longest are there for the sake of memory: just above a power of two, so that vectors which double are
-    // half empty. Once the choices are used up, they consist of zeros.
+    // The longest bodies test memory: their length is just above a power of two, so vectors that double are
+    // half empty. Once the choices are used up, the rest is zeros.
     let customers = if c.once_in(100) { 2050 } else { c.pick(&[1, 2, 3, 5, 0, 7, 12, 40]) };
     let optional = [("customer_id", ids(c, customers)), ("as_of", time(c)), ("population", text(c))];
     Metric::ALL.map(|metric| {
@@ -41,7 +41,7 @@ fn body(c: &mut Choices, metric: Metric, customers: usize, optional: &[(&str, St
         fields.push((format!("\"{field}\""), any(c, 3)));
     }
     if c.once_in(8) && !fields.is_empty() {
-        // A name that stands twice means its last value.
+        // Of a name that occurs twice, the last value counts.
         let (name, _) = fields[c.below(fields.len())].clone();
         let value = if c.once_in(2) { any(c, 2) } else { values(c, customers) };
         fields.insert(c.below(fields.len() + 1), (name, value));
@@ -59,7 +59,7 @@ fn body(c: &mut Choices, metric: Metric, customers: usize, optional: &[(&str, St
     body + "}" + blanks(c)
 }
 
-/// Mostly none.
+/// White space, mostly none.
 fn blanks(c: &mut Choices) -> &'static str {
     if c.once_in(3000) {
         return c.pick(&["\u{a0}", "\u{c}", "\u{feff}", "\u{2028}", "/**/", "\0", "#"]);
@@ -67,7 +67,7 @@ fn blanks(c: &mut Choices) -> &'static str {
     c.pick(&["", "", "", "", "", "", " ", "\t", "\n", "\r\n  "])
 }
 
-/// The name as it stands in the body: mostly plain.
+/// The name as written in the body, mostly plain.
 fn name(c: &mut Choices, name: &str) -> String {
     match c.below(12) {
         9 => {
@@ -81,7 +81,7 @@ fn name(c: &mut Choices, name: &str) -> String {
     }
 }
 
-/// The values of a metric: mostly that many numbers.
+/// The values of a metric, mostly `customers` numbers.
 fn values(c: &mut Choices, customers: usize) -> String {
     match c.below(40) {
         38 => any(c, 2),
@@ -114,7 +114,7 @@ fn array(c: &mut Choices, length: usize, mut element: impl FnMut(&mut Choices) -
     format!("[{}]", elements.join(","))
 }
 
-/// Another value for an optional field than the one its partners have.
+/// A value of an optional field that differs from its partners'.
 fn another(c: &mut Choices, field: &str, customers: usize) -> String {
     match (c.below(3), field) {
         (0, _) => any(c, 2),
@@ -175,7 +175,7 @@ fn time(c: &mut Choices) -> String {
     format!("\"{}\"", time.into_iter().collect::<String>())
 }
 
-/// A string as it stands in the body.
+/// A string as written in the body.
 fn text(c: &mut Choices) -> String {
     const USUAL: [&str; 9] = ["", "shop", "é", "漢", "😀", r"\n", r"\ud83d\ude00", r"\u0041", "NaN"];
     const ODD: [&str; 14] = [

@@ -1,10 +1,10 @@
-//! Books: what pairing may allocate beside the weight of the messages it holds.
+//! Books: what pairing may allocate besides the messages that it holds.
 
 use rfm_stream::message::Message;
 
-/// What pairing may need beside the weight of the messages it holds: an offset for each that is handed over and not
-/// settled (8 bytes in a node that may be half empty), a node of its map with room for eleven partitions of half a
-/// KiB, and per partition the first room of five lists: keys, batches and dead letters, these twice.
+/// What pairing may need besides the messages that it holds. For each message handed over and not settled, an
+/// offset (8 bytes in a node that may be half empty). A node of its map, with room for eleven partitions of
+/// half a KiB. Per partition, the first allocation of its lists; batches and dead letters have one list each.
 pub const PER_UNSETTLED: usize = 32;
 pub const EMPTY_BOOKS: usize = 6 * 1024;
 pub const EMPTY_PARTITION: usize = 3 * 1024;

@@ -1,8 +1,8 @@
 //! Choices: the random numbers that an input is made of.
 //!
-//! An input is a function of a list of numbers, so that proptest, which knows how to make a list shorter and
-//! its numbers smaller, shrinks inputs of any shape. **Zero is the simplest choice**, and all that is left once
-//! the list is at its end.
+//! An input is a function of a list of numbers. proptest can make a list shorter and its numbers smaller, and
+//! so it can shrink inputs of any shape. **Zero is the simplest choice**, and the only one after the end of
+//! the list.
 
 /// A list of random numbers that is read once.
 pub struct Choices<'a>(std::slice::Iter<'a, u32>);

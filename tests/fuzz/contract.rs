@@ -1,12 +1,13 @@
-//! The contract, naively: what a body and three of them say, written down once more from the README.
+//! The contract, naively: what one body and three of them mean, implemented a second time from docs/guide.md.
 //!
-//! Shares no code with the decoder but the names of reasons. Two things that the contract leaves open are
-//! taken as they are: a name that is not Unicode makes the body malformed, and an array of ids with an element
-//! that is none has no length to compare.
+//! Shares only the names of reasons with the decoder. In two things that the contract leaves open, this
+//! follows the decoder: a name that is not Unicode makes the body malformed, and an array of ids in which an
+//! element is no id has no length to compare.
 
 use crate::json::{self, Json};
 use crate::time;
-use rfm_stream::message::{Metric, Reason};
+use rfm_stream::message::Reason;
+use rfm_stream::metric::Metric;
 use rfm_stream::reader::quintile::Ties;
 
 /// Why a field is refused, and which element it is.
@@ -33,7 +34,7 @@ fn fault<T>(reason: Reason, element: Option<usize>) -> Field<T> {
     Err(Fault { reason, element })
 }
 
-/// What a body says; `None` if it is malformed.
+/// The content of a body; `None` if it is malformed.
 pub fn read(metric: Metric, body: Option<&[u8]>) -> Option<Body> {
     let Json::Object(fields) = json::parse(std::str::from_utf8(body?).ok()?)? else { return None };
     if fields.iter().any(|(name, _)| name.is_none()) {
@@ -72,7 +73,7 @@ fn ids(field: &Json) -> Field<Vec<String>> {
     let Json::Array(elements) = field else { return fault(Reason::BadCustomerId, None) };
     let id = |(i, element): (usize, &Json)| match element {
         Json::Text(Some(text)) if !text.contains('\0') => Ok(text.clone()),
-        // JSON knows one way to write an integer, but for zero, which may have a sign.
+        // JSON has one way to write an integer, except zero, which may have a sign.
         Json::Number(text) if text == "-0" => Ok("0".into()),
         Json::Number(text) if text.parse::<i64>().is_ok() => Ok(text.clone()),
         _ => fault(Reason::BadCustomerId, Some(i)),
@@ -92,7 +93,7 @@ fn population(field: &Json) -> Field<String> {
     }
 }
 
-/// What three bodies say together.
+/// The content of three bodies together.
 #[derive(Debug, PartialEq)]
 pub struct Scored {
     /// Bit for bit.
@@ -149,7 +150,7 @@ pub fn score(bodies: [Option<Body>; 3], how: &Circumstances) -> Result<Scored, R
     Ok(Scored { values: values.map(bits), edges, codes: [r?, f?, m?], ids, as_of, population })
 }
 
-/// The one value of a field that may stand in three messages.
+/// The one value of a field that may occur in three messages.
 fn agreed<T: PartialEq>(reason: Reason, fields: [Field<Option<T>>; 3]) -> Result<Option<T>, Reason> {
     let fields: Result<Vec<Option<T>>, Fault> = fields.into_iter().collect();
     let mut said: Vec<T> = fields.map_err(|fault| fault.reason)?.into_iter().flatten().collect();
@@ -191,7 +192,7 @@ fn codes(column: &[f64], edges: &[f64; 6], ties: Ties) -> Option<Vec<u8>> {
     let tied = (1..6).any(|i| edges[i - 1] == edges[i]);
     let last = column.len() - 1;
     let by_value = |x: &f64| edges[1..5].iter().filter(|edge| *edge < x).count() as u8;
-    // The place in a stable sort: how many are smaller, or equal and further up.
+    // The place in a stable sort: how many values are smaller, or equal and further up.
     let place = |row: usize| {
         let before =
             |other: usize| column[other] < column[row] || (column[other] == column[row] && other < row);

@@ -1,7 +1,8 @@
-//! The decoder: three bodies are decoded and scored, and compared with the naive account of the contract.
+//! The decoder: decodes and scores three bodies, and compares the result with the naive implementation of the
+//! contract.
 //!
-//! Also compared are the two ways in which the decoder reads: a further field that holds `NaN` means nothing,
-//! but makes the fast path give up.
+//! Also compares the two paths of the decoder: an additional field that holds `NaN` has no meaning, but makes
+//! the fast path give up.
 
 use crate::MEMORY;
 use crate::bodies;
@@ -9,14 +10,15 @@ use crate::choices::Choices;
 use crate::contract::{self, Circumstances, Fault};
 use crate::target::Story;
 use chrono::{DateTime, Utc};
-use rfm_stream::message::{Body, Message, Metric, Problem, Reason, decode};
+use rfm_stream::message::{Body, Message, Problem, Reason, decode};
+use rfm_stream::metric::Metric;
 use rfm_stream::reader::pairing::Batch;
 use rfm_stream::reader::quintile::Ties;
 use rfm_stream::reader::score::{Rules, Scored, score};
 use rfm_stream::reader::segment::SegmentMap;
 use std::sync::LazyLock;
 
-/// The longest sentence about a fault, in characters.
+/// The longest detail of a refusal, in characters.
 const LONGEST_DETAIL: usize = 500;
 
 pub fn check(c: &mut Choices, story: &mut Story) -> Result<(), String> {
@@ -57,17 +59,18 @@ fn timestamp(c: &mut Choices) -> Option<i64> {
     if c.once_in(8) { None } else { Some(if c.once_in(4) { c.pick(&times) } else { times[0] }) }
 }
 
-/// What decoding may hold at its peak, the result included, by its worst inputs.
+/// What decoding may allocate at its peak, including the result, for its worst inputs.
 ///
-/// An array `[1,1,…]` has two bytes an element, of which 8 are kept (a value, or the end of an id), in a vector that
-/// may be half empty and, while it grows, is there one and a half times: 12 times the input. The text of ids grows
-/// likewise: 3 times. Bare words are replaced in a copy of the body, 7 bytes for 3, which may be half empty: 4 times.
-/// (A name in the slow path's map, `"abc":1,`, has eight bytes, its place 40 in a node that may be half empty, and a
-/// text: 11 times, but of other bytes than the elements.) In all 12 + 3 + 4 = 19.
+/// An array `[1,1,…]` has two bytes per element, for which 8 bytes are kept (a value, or the end of an id).
+/// The vector may be half empty, and while it grows it exists one and a half times: 12 times the input. The
+/// text of ids grows likewise: 3 times. Bare words are replaced in a copy of the body, 7 bytes for 3, and the
+/// copy may be half empty: 4 times. (A name in the slow path's map, `"abc":1,`, has eight bytes. It takes 40
+/// bytes in a node that may be half empty, and a text: 11 times, but these are not the bytes of elements.) In
+/// all 12 + 3 + 4 = 19.
 ///
-/// A long text where something else is wanted costs more: serde quotes it in its sentence, a control character in six
-/// bytes. While that grows, the sentence is there one and a half times, in a place twice its size; then it is
-/// copied once: 6 * (3 + 1) = 24.
+/// A long text in the place of something else costs more: serde quotes it in its message, with six bytes for
+/// a control character. While the message grows, it exists one and a half times, in a buffer twice its size.
+/// Then it is copied once: 6 * (3 + 1) = 24.
 fn memory_allowed(input: usize) -> usize {
     24 * input + 4 * 1024
 }
@@ -99,7 +102,7 @@ fn decode_within_memory(metric: Metric, bytes: Option<&[u8]>) -> Result<Result<B
     Ok(decoded)
 }
 
-/// The same body with a further field at its beginning that the fast path cannot read.
+/// The same body with an additional first field that the fast path cannot read.
 fn forced_slow(body: &[u8]) -> Option<Vec<u8>> {
     let open = body.iter().position(|b| !b" \t\r\n".contains(b)).filter(|&at| body[at] == b'{')?;
     let (start, rest) = body.split_at(open + 1);
@@ -149,7 +152,7 @@ fn compare<T: std::fmt::Debug, U: std::fmt::Debug>(
     }
 }
 
-/// The sentence can be stored and logged, and says which message, and which element if it is one.
+/// Checks that the detail can be stored and logged, and names the message, and the element if there is one.
 fn check_detail(metric: Metric, problem: &Problem, element: Option<usize>) -> Result<(), String> {
     let detail = &problem.detail;
     let says_where = element.is_none_or(|element| detail.contains(&format!(" element {element} ")));
@@ -173,11 +176,11 @@ fn check_score(
 ) -> Result<(), String> {
     let rules = Rules { ties: how.ties, segments: SEGMENTS.clone(), max_customers: how.max_customers };
     let mut messages = Metric::ALL.into_iter().zip(bodies).map(|(metric, value)| {
-        let (offset, timestamp) = (metric.index() as i64 + 7, how.timestamps[metric.index()]);
+        let (offset, timestamp) = (metric as i64 + 7, how.timestamps[metric as usize]);
         Message { metric, partition: 3, offset, timestamp, key: Some(b"key".to_vec()), value }
     });
     let messages: [Message; 3] = std::array::from_fn(|_| messages.next().unwrap());
-    match (score(&rules, Batch { epoch: 1, messages: messages.clone() }), expected) {
+    match (score(&rules, Batch { messages: messages.clone().into() }), expected) {
         (Ok(scored), Ok(expected)) => {
             let found = plain(scored);
             (found == expected).then_some(()).ok_or_else(|| format!("{found:?}, expected {expected:?}"))
@@ -197,9 +200,9 @@ fn check_score(
 
 fn plain(scored: Scored) -> contract::Scored {
     contract::Scored {
-        edges: scored.cuts.each_ref().map(|cut| cut.edges.map(f64::to_bits)),
-        codes: scored.cuts.map(|cut| cut.codes),
-        values: scored.values.map(|values| values.into_iter().map(f64::to_bits).collect()),
+        edges: scored.cuts.as_ref().map(|cut| cut.edges.map(f64::to_bits)).into_array(),
+        codes: scored.cuts.map(|cut| cut.codes).into_array(),
+        values: scored.values.map(|values| values.into_iter().map(f64::to_bits).collect()).into_array(),
         ids: scored.customer_ids.map(|ids| ids.iter().map(str::to_owned).collect()),
         as_of: instant(scored.as_of),
         population: scored.population,

@@ -1,6 +1,6 @@
-//! JSON, naively: the grammar of RFC 8259 written down once more, to judge the decoder by.
+//! JSON, naively: the grammar of RFC 8259, implemented a second time to judge the decoder.
 //!
-//! Also reads the three bare words that Python writes. Numbers keep their text; a string that is not Unicode
+//! Also reads the three bare words that Python writes. Numbers keep their text. A string that is not Unicode
 //! (half of a surrogate pair) is `None`.
 
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub enum Json {
     Object(Vec<(Option<String>, Json)>),
 }
 
-/// The value that `text` is, if it is one.
+/// The value that `text` stands for, if it is valid.
 pub fn parse(text: &str) -> Option<Json> {
     let mut reader = Reader { rest: text };
     let value = reader.value()?;

@@ -1,10 +1,10 @@
-//! Fuzzing with a time budget: `scripts/fuzz`. Random inputs for the decoder and for pairing, each judged by a
-//! naive account of the same contract.
+//! Fuzzing with a time budget: `scripts/fuzz`. Random inputs for the decoder and for pairing, each judged by
+//! a naive implementation of the same contract.
 //!
 //!   fuzz [--seconds N | --long] [--seed N] [TARGET...]
 //!
-//! Each target runs in a process of its own, so that what one allocates is not counted for the other. It prints
-//! one line at its end; on a failure the smallest input found, as code to be pasted into a test.
+//! Each target runs in a process of its own, so that its allocations are counted separately. It prints one
+//! line at its end. After a failure it also prints the smallest failing input, as code for a test.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +38,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 const TARGETS: [Target; 2] =
     [Target { name: "decoder", check: decoder::check }, Target { name: "pairing", check: pairing::check }];
 
-/// Long enough to see that the fuzzers work; CI and long runs say more.
+/// The default: long enough to see that the fuzzers work. CI and long runs ask for more.
 const SECONDS: u64 = 5;
 const SECONDS_OF_A_LONG_RUN: u64 = 900;
 

@@ -1,8 +1,9 @@
-//! The naive account of pairing: everything ever read, in one list per partition, searched from the front
-//! whenever something is asked.
+//! The naive implementation of pairing: everything ever read, in one list per partition, which every question
+//! searches from the front.
 
-use rfm_stream::message::{Message, Metric, Reason};
-use rfm_stream::reader::pairing::Position;
+use rfm_stream::coordinates::MessageId;
+use rfm_stream::message::{Message, Reason};
+use rfm_stream::metric::Metric;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ struct Entry {
     state: State,
 }
 
-/// A high watermark that the broker told: it was `end` when it was asked for.
+/// A high watermark from the broker: it was `end` at the time of the question.
 #[derive(Debug)]
 struct Answer {
     metric: Metric,
@@ -32,8 +33,7 @@ struct Answer {
 
 #[derive(Debug, Default)]
 pub struct Partition {
-    /// The epoch, while the partition is held.
-    pub epoch: Option<i64>,
+    pub is_held: bool,
     position: [i64; 3],
     settled_before: [BTreeSet<i64>; 3],
     entries: Vec<Entry>,
@@ -45,9 +45,9 @@ pub struct Model {
     pub timeout: Duration,
     pub partitions: Vec<Partition>,
     read: u64,
-    /// What is to be handed over next, in this order.
-    pub batches: Vec<(i64, [Message; 3])>,
-    pub letters: Vec<(i64, Message, Reason)>,
+    /// What pairing must hand over next, in this order.
+    pub batches: Vec<[Message; 3]>,
+    pub letters: Vec<(Message, Reason)>,
 }
 
 impl Partition {
@@ -76,7 +76,7 @@ impl Partition {
         Metric::ALL.map(|metric| {
             let open =
                 self.entries.iter().filter(|e| e.message.metric == metric && e.state != State::Settled);
-            open.map(|e| e.message.offset).min().unwrap_or(self.position[metric.index()])
+            open.map(|e| e.message.offset).min().unwrap_or(self.position[metric as usize])
         })
     }
 
@@ -95,9 +95,9 @@ impl Model {
         Self { timeout, partitions, read: 0, batches: Vec::new(), letters: Vec::new() }
     }
 
-    pub fn take(&mut self, partition: usize, epoch: i64, next: [i64; 3], settled: [BTreeSet<i64>; 3]) {
+    pub fn take(&mut self, partition: usize, next: [i64; 3], settled: [BTreeSet<i64>; 3]) {
         self.partitions[partition] =
-            Partition { epoch: Some(epoch), position: next, settled_before: settled, ..Partition::default() };
+            Partition { is_held: true, position: next, settled_before: settled, ..Partition::default() };
     }
 
     pub fn forget_all(&mut self) {
@@ -109,9 +109,8 @@ impl Model {
     pub fn push(&mut self, message: Message, now: Duration) -> bool {
         let single = self.partitions.len() == 1;
         let partition = &mut self.partitions[message.partition as usize];
-        let (p, metric, offset) = (message.partition as usize, message.metric.index(), message.offset);
-        let Some(epoch) = partition.epoch else { return false };
-        if offset < partition.position[metric] {
+        let (p, metric, offset) = (message.partition as usize, message.metric as usize, message.offset);
+        if !partition.is_held || offset < partition.position[metric] {
             return false;
         }
         partition.position[metric] = offset + 1;
@@ -122,7 +121,7 @@ impl Model {
         let no_key = message.key.is_none() && !single;
         let state = if no_key { State::HandedOver } else { State::Waiting };
         if no_key {
-            self.letters.push((epoch, message.clone(), Reason::NoKey));
+            self.letters.push((message.clone(), Reason::NoKey));
         }
         let key = message.key.clone();
         partition.entries.push(Entry { message, read_at: now, number: self.read, state });
@@ -130,36 +129,34 @@ impl Model {
         true
     }
 
-    /// Pairs the oldest of this key.
+    /// Pairs the oldest messages of this key.
     fn pair(&mut self, partition: usize, key: &Option<Vec<u8>>) {
         let partition = &mut self.partitions[partition];
-        let Some(epoch) = partition.epoch else { return };
         while let [Some(r), Some(f), Some(m)] = Metric::ALL.map(|metric| partition.first(metric, key)) {
             let three = [r, f, m];
             if let (None, Some(oldest)) = (key, too_far_apart(&partition.entries, three, self.timeout)) {
                 partition.entries[oldest].state = State::HandedOver;
                 let message = partition.entries[oldest].message.clone();
-                self.letters.push((epoch, message, Reason::Unpaired));
+                self.letters.push((message, Reason::Unpaired));
                 continue;
             }
             three.iter().for_each(|&i| partition.entries[i].state = State::HandedOver);
-            self.batches.push((epoch, three.map(|i| partition.entries[i].message.clone())));
+            self.batches.push(three.map(|i| partition.entries[i].message.clone()));
         }
     }
 
     pub fn read_up_to(&mut self, partition: usize, metric: Metric, position: i64) {
-        let at = &mut self.partitions[partition].position[metric.index()];
+        let at = &mut self.partitions[partition].position[metric as usize];
         *at = position.max(*at);
     }
 
-    pub fn settle(&mut self, position: Position) {
-        let is_it =
-            |e: &&mut Entry| e.message.metric == position.metric && e.message.offset == position.offset;
-        let entries = &mut self.partitions[position.partition as usize].entries;
+    pub fn settle(&mut self, id: MessageId) {
+        let is_it = |e: &&mut Entry| e.message.id() == id;
+        let entries = &mut self.partitions[id.partition as usize].entries;
         entries.iter_mut().filter(is_it).for_each(|entry| entry.state = State::Settled);
     }
 
-    /// The partition and the place of the message that has waited longest.
+    /// The partition of the message that has waited longest, and its place there.
     fn oldest_place(&self) -> Option<(usize, usize)> {
         let all = self.partitions.iter().enumerate().flat_map(|(p, partition)| {
             partition.entries.iter().enumerate().map(move |(i, entry)| (p, i, entry))
@@ -184,7 +181,7 @@ impl Model {
         let partition = &mut self.partitions[p];
         partition.entries[i].state = State::HandedOver;
         let message = partition.entries[i].message.clone();
-        self.letters.push((partition.epoch.unwrap_or_default(), message, Reason::Unpaired));
+        self.letters.push((message, Reason::Unpaired));
     }
 
     pub fn has_overdue(&self, partition: usize, now: Duration) -> bool {
@@ -195,7 +192,7 @@ impl Model {
         self.partitions[partition].answers.push(Answer { metric, asked, end });
     }
 
-    /// Gives up these messages, all at `now`; says which of them must not be.
+    /// Gives up these messages, all at `now`. An error for one that must not be given up.
     pub fn expire(&mut self, expired: &[Message], now: Duration) -> Result<(), String> {
         let mut places = Vec::new();
         for message in expired {
@@ -211,14 +208,14 @@ impl Model {
         Ok(())
     }
 
-    /// A message is given up only after its time, and only if every topic that lacks its key was read up to an
-    /// end that was asked for after that.
+    /// A message may be given up only after its time, and only if every topic that lacks its key was read up
+    /// to an end that was asked for after that time.
     fn may_expire(&self, p: usize, i: usize, now: Duration) -> Result<(), String> {
         let partition = &self.partitions[p];
         let entry = &partition.entries[i];
         let due = entry.read_at + self.timeout;
         let read_up = |metric: Metric| {
-            let here = partition.position[metric.index()];
+            let here = partition.position[metric as usize];
             partition.answers.iter().any(|a| a.metric == metric && a.asked >= due && a.end <= here)
         };
         let missing: Vec<Metric> = partition.lacks(&entry.message.key);
@@ -232,7 +229,7 @@ impl Model {
     }
 }
 
-/// Of three messages without a key the one to go: the oldest, if their times are too far apart.
+/// Of three messages without a key, the one to give up: the oldest, if their times are too far apart.
 fn too_far_apart(entries: &[Entry], three: [usize; 3], limit: Duration) -> Option<usize> {
     let [r, f, m] = three.map(|i| entries[i].message.timestamp);
     let times = [r?, f?, m?];

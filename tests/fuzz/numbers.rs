@@ -1,4 +1,4 @@
-//! Numbers as JSON writes them, of every shape and at every limit.
+//! JSON numbers of every shape and at every limit.
 
 use crate::choices::Choices;
 
@@ -35,10 +35,10 @@ const LIMITS: [&str; 30] = [
     "3.14159265358979323846264338327950288419716939937510",
 ];
 
-/// Not JSON's, though other parsers take them.
+/// Not valid JSON, though other parsers accept them.
 const WRONG: [&str; 10] = ["01", "+1", ".5", "1.", "1e", "0x10", "1_000", "--1", "1e+", "-"];
 
-/// A number; mostly a small one, so that columns have ties.
+/// A number, mostly a small one, so that columns have ties.
 pub fn number(c: &mut Choices) -> String {
     match c.below(16) {
         0..=6 => c.below(6).to_string(),
@@ -60,14 +60,15 @@ fn finite(c: &mut Choices) -> f64 {
 
 /// The number halfway between two neighbouring f64, or its neighbour in the last decimal: all digits count.
 fn halfway(c: &mut Choices) -> String {
-    // 2^53 to 2^54 in steps of 2; the odd ones lie halfway. Scaled by a power of two, in decimals.
+    // Between 2^53 and 2^54, f64 has steps of 2, so odd numbers lie halfway. They are scaled by a power of
+    // two, in decimals.
     let odd = u128::from(((1u64 << 53) + (c.wide() >> 11)) | 1);
     let whole = (odd << c.below(73)).to_string();
     let whole = if c.once_in(2) { whole } else { format!("{whole}.{}", "0".repeat(c.below(40))) + "1" };
     if c.once_in(2) { whole } else { format!("{whole}e-{}", c.below(340)) }
 }
 
-/// Digits upon digits.
+/// A number of very many digits.
 fn digits(c: &mut Choices) -> String {
     let mut run = |most: usize| -> String {
         (0..=c.below(most)).map(|_| char::from(b'0' + c.below(10) as u8)).collect()

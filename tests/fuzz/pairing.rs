@@ -1,12 +1,14 @@
-//! Pairing: any sequence of what can happen to it, and after each step the same as by the naive account.
+//! Pairing: any sequence of what can happen to it. After each step it must agree with the naive
+//! implementation.
 //!
-//! At the end everything is read, asked, answered and stored: then each message must have been settled exactly
-//! once, whatever came before.
+//! At the end everything is read and stored, and every question is answered. Then each message must have been
+//! settled exactly once, whatever came before.
 
 use crate::choices::Choices;
 use crate::target::Story;
 use crate::world::World;
-use rfm_stream::message::{Message, Metric};
+use rfm_stream::message::Message;
+use rfm_stream::metric::Metric;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -48,8 +50,8 @@ fn step(c: &mut Choices, world: &mut World) -> Result<(), String> {
 fn rarely(c: &mut Choices, world: &mut World, p: usize, metric: Metric) -> Result<(), String> {
     match c.below(6) {
         0 => {
-            // The consumer went back: what was read comes again.
-            let log = &world.topics[p][metric.index()];
+            // The consumer goes back, so what was read comes again.
+            let log = &world.topics[p][metric as usize];
             let Some(message) = log.log.get(c.below(log.log.len())).filter(|m| m.offset < log.cursor) else {
                 return Ok(());
             };
@@ -58,7 +60,7 @@ fn rarely(c: &mut Choices, world: &mut World, p: usize, metric: Metric) -> Resul
         }
         1 | 2 => world.evict_oldest(),
         _ => {
-            // A commit may be under way: nobody knows whether it was stored.
+            // A commit may be under way, and nobody knows whether it succeeded.
             match c.below(3) {
                 0 => {}
                 1 => commit_some(c, world, true)?,
@@ -84,8 +86,8 @@ fn append(c: &mut Choices, world: &mut World, p: usize) {
     let timeout = world.model.timeout.as_millis() as i64;
     let sent = world.now.as_millis() as i64;
     for metric in Metric::ALL {
-        let topic = &mut world.topics[p][metric.index()];
-        // What is no message has an offset too.
+        let topic = &mut world.topics[p][metric as usize];
+        // What is no message has an offset, too.
         topic.end += c.pick(&[0, 0, 0, 1, 5]);
         for _ in 0..c.pick(&[1, 1, 1, 1, 1, 0, 2]) {
             let time = sent + c.pick(&[0, 0, 1, timeout, timeout + 1, -timeout, i64::MAX / 2, -i64::MAX / 2]);
@@ -107,7 +109,7 @@ fn append(c: &mut Choices, world: &mut World, p: usize) {
 
 /// The next message of a topic is read.
 fn deliver(world: &mut World, p: usize, metric: Metric) -> Result<(), String> {
-    let topic = &mut world.topics[p][metric.index()];
+    let topic = &mut world.topics[p][metric as usize];
     let next = topic.log.iter().find(|message| message.offset >= topic.cursor).cloned();
     let Some(message) = next else { return Ok(()) };
     topic.cursor = message.offset + 1;
@@ -116,7 +118,7 @@ fn deliver(world: &mut World, p: usize, metric: Metric) -> Result<(), String> {
 
 /// The consumer's position moves as far as it can without another message.
 fn skip_to_end(world: &mut World, p: usize, metric: Metric) {
-    let topic = &mut world.topics[p][metric.index()];
+    let topic = &mut world.topics[p][metric as usize];
     let next = topic.log.iter().map(|message| message.offset).find(|&offset| offset >= topic.cursor);
     topic.cursor = next.unwrap_or(topic.end);
     let position = topic.cursor;
@@ -128,20 +130,20 @@ fn commit_some(c: &mut Choices, world: &mut World, stored: bool) -> Result<(), S
     world.commit(places, stored)
 }
 
-/// Holds everything, reads everything, waits for what is missing, stores everything.
+/// Takes every partition, reads everything, waits for what is missing, and stores everything.
 fn finish(world: &mut World) -> Result<(), String> {
     world.forget_all();
     world.take(0..world.topics.len());
     for p in 0..world.topics.len() {
         for metric in Metric::ALL {
-            for _ in 0..world.topics[p][metric.index()].log.len() {
+            for _ in 0..world.topics[p][metric as usize].log.len() {
                 deliver(world, p, metric)?;
             }
             skip_to_end(world, p, metric);
         }
     }
     world.compare()?;
-    // The first of each key goes in every round, so there are no more rounds than messages.
+    // Every round settles the first message of each key, so there are no more rounds than messages.
     while let Some(lacks) = world.model.oldest_lacks() {
         world.now += world.model.timeout;
         world.ask()?;

@@ -1,4 +1,4 @@
-//! A target: what is fuzzed, and the loop that does it until the time is over.
+//! A target: what is fuzzed, and the loop that fuzzes it until the time is over.
 
 use crate::choices::Choices;
 use proptest::prelude::any;
@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 const ROUND: u32 = 100;
 /// The longest list of numbers that an input is made of.
 const CHOICES: usize = 700;
-/// After a failure: how often, and how long, a smaller input is looked for.
+/// After a failure: how many times, and for how long, to try a smaller input.
 const SHRINKS: u32 = 50_000;
 const LONGEST_SHRINK_MS: u32 = 20_000;
 
-/// What is done with one input.
+/// A name, and what to check for each input.
 pub struct Target {
     pub name: &'static str,
     pub check: fn(&mut Choices, &mut Story) -> Result<(), String>,
 }
 
-/// What an execution tells of itself.
+/// What an execution reports.
 #[derive(Default)]
 pub struct Story {
-    /// How often which outcome came: shows that the inputs reach everything.
+    /// How many times each outcome occurred, which shows that the inputs reach everything.
     outcomes: BTreeMap<&'static str, u64>,
     /// The input as code, if somebody wants it.
     code: Option<Vec<String>>,
@@ -45,9 +45,9 @@ impl Story {
 }
 
 impl Target {
-    /// Fuzzes until the time is over. Says whether all was well.
+    /// Fuzzes until the time is over. Returns whether all was well.
     pub fn run(&self, time: Duration, seed: u64) -> bool {
-        // A panic is a failure like any other; the report has its words.
+        // A panic is a failure like any other; the report contains its message.
         std::panic::set_hook(Box::new(|_| {}));
         let begun = Instant::now();
         let (executions, story) = (Cell::new(0u64), RefCell::new(Story::default()));
@@ -99,7 +99,7 @@ impl Target {
         let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
         let numbers = proptest::collection::vec(any::<u32>(), 0..=CHOICES);
         let result = runner.run(&numbers, |numbers| {
-            // What is tried after a failure is no execution: it only makes the input smaller.
+            // What is tried after a failure does not count as an execution: it only makes the input smaller.
             let (mut shrinking, mut fuzzing) = (Story::default(), story.borrow_mut());
             let story = if failed.get().is_some() { &mut shrinking } else { &mut *fuzzing };
             executions.set(executions.get() + u64::from(failed.get().is_none()));
@@ -126,7 +126,7 @@ impl Target {
     }
 }
 
-/// What a panic says.
+/// The message of a panic.
 fn words(panic: &dyn std::any::Any) -> String {
     let words = panic.downcast_ref::<String>().cloned();
     let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));

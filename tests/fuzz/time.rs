@@ -4,7 +4,7 @@ use crate::contract::Instant;
 
 /// Seconds from 1970 to the beginning of a day of the proleptic Gregorian calendar.
 fn seconds_to(year: i64, month: i64, day: i64) -> i64 {
-    // Counted from March on, so that the leap day is the last of its year.
+    // Years are counted from March, so that the leap day is the last of its year.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let days = 365 * year + leap_days + (153 * month + 2) / 5 + day - 1;
@@ -20,11 +20,11 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// What is not yet read of a time.
+/// The unread rest of a time.
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
-    /// A number of exactly so many digits, and at most so large.
+    /// A number of exactly `digits` digits, at most `largest`.
     fn number(&mut self, digits: usize, largest: i64) -> Option<i64> {
         let (number, rest) = self.0.split_at_checked(digits)?;
         self.0 = rest;

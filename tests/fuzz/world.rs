@@ -1,13 +1,15 @@
-//! The world around pairing: logs that grow, a broker that answers, a database that remembers; and every call of
-//! [`Pairing`] beside that of the naive account, compared after each.
+//! The world around pairing: logs that grow, a broker that answers, a database that remembers. Every call
+//! goes to [`Pairing`] and to the naive implementation, and the results are compared.
 
 use crate::MEMORY;
 use crate::books::{EMPTY_BOOKS, EMPTY_PARTITION, PER_UNSETTLED, bytes_of};
 use crate::model::Model;
 use crate::target::Story;
-use rfm_stream::message::{Message, Metric, Reason};
+use rfm_stream::coordinates::{MessageId, TopicPartition};
+use rfm_stream::message::{Message, Reason};
+use rfm_stream::metric::{Metric, PerMetric};
 use rfm_stream::reader::key;
-use rfm_stream::reader::pairing::{Batch, DeadLetter, Pairing, Position, Taken};
+use rfm_stream::reader::pairing::{Batch, DeadLetter, Outbox, Pairing, Taken};
 use rfm_stream::reader::progress::{Progress, Read};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,15 +20,15 @@ pub struct Topic {
     pub log: Vec<Message>,
     /// The high watermark.
     pub end: i64,
-    /// All below was read by the present owner.
+    /// The present owner has read everything below.
     pub cursor: i64,
-    /// In the database.
+    /// What the database has: the lowest offset not settled, and the settled offsets.
     next: i64,
     settled: BTreeSet<i64>,
 }
 
 impl Topic {
-    /// The key of the message at `offset`, as the tables have it.
+    /// The key of the message at `offset`, as stored in the tables.
     fn key_text(&self, offset: i64) -> Option<String> {
         let message = self.log.iter().find(|message| message.offset == offset);
         message?.key.as_deref().map(key::text)
@@ -38,9 +40,9 @@ pub struct Question {
     pub partition: usize,
     pub metric: Metric,
     asked: Duration,
-    /// The end when it was asked.
+    /// The end at the time of the question.
     end: i64,
-    /// Who asked. An answer may come when another owner, or none, is there.
+    /// The owner that asked. An answer may come when there is another owner, or none.
     epoch: i64,
 }
 
@@ -48,14 +50,14 @@ pub struct World<'a> {
     pub topics: Vec<[Topic; 3]>,
     pub questions: Vec<Question>,
     /// Handed over and not yet settled: the messages of a batch, or one dead letter.
-    pub unstored: Vec<Vec<Position>>,
+    pub unstored: Vec<Vec<MessageId>>,
     pub now: Duration,
     pub model: Model,
     pairing: Pairing,
     epoch: i64,
-    /// What `pairing` has allocated, the messages it was given included.
+    /// What `pairing` has allocated, including the messages that it was given.
     memory: isize,
-    /// The most that it was allowed so far.
+    /// The most that it has been allowed so far.
     allowed: isize,
     pub story: &'a mut Story,
 }
@@ -84,7 +86,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Calls `pairing` and notes what that did to memory.
+    /// Calls `pairing`, and notes how memory changed.
     fn call<T>(&mut self, call: impl FnOnce(&mut Pairing) -> T) -> T {
         let before = MEMORY.current_usage() as isize;
         let result = call(&mut self.pairing);
@@ -95,29 +97,31 @@ impl<'a> World<'a> {
     /// A new owner takes these partitions, with what the database has.
     pub fn take(&mut self, partitions: impl Iterator<Item = usize>) {
         self.epoch += 1;
-        let (single, epoch) = (self.topics.len() == 1, self.epoch);
+        let single = self.topics.len() == 1;
         for p in partitions {
             let next = self.topics[p].each_ref().map(|topic| topic.next);
             let settled =
                 self.topics[p].each_ref().map(|topic| topic.settled.range(topic.next..).copied().collect());
             self.topics[p].iter_mut().for_each(|topic| topic.cursor = topic.next);
-            self.story.code(|| format!("take({p}, {epoch}, {next:?}, {settled:?});"));
-            self.model.take(p, epoch, next, settled.clone());
+            self.story.code(|| format!("take({p}, {next:?}, {settled:?});"));
+            self.model.take(p, next, settled.clone());
             let topics = &self.topics[p];
-            let progress = [0, 1, 2].map(|t| {
+            let progress = PerMetric::from_fn(|metric| {
+                let t = metric as usize;
                 let keys = settled[t].iter().map(|&offset| (offset, topics[t].key_text(offset)));
                 Progress::resume(next[t], keys.collect(), None)
             });
             self.call(|pairing| {
-                pairing.take(Taken { partition: p as i32, epoch, progress }, single);
+                pairing.take(Taken { partition: p as i32, progress }, single);
             });
         }
     }
 
-    /// The owner is gone, with everything in its memory.
+    /// The owner is gone, and its memory with it.
     pub fn forget_all(&mut self) {
-        self.story.code(|| "pairing.forget_all();".into());
-        self.call(Pairing::forget_all);
+        let timeout = self.model.timeout;
+        self.story.code(|| format!("pairing = Pairing::new({timeout:?});"));
+        self.call(|pairing| *pairing = Pairing::new(timeout));
         self.model.forget_all();
         self.unstored.clear();
     }
@@ -137,17 +141,18 @@ impl<'a> World<'a> {
 
     /// The consumer's position moved past what is no message.
     pub fn read_up_to(&mut self, p: usize, metric: Metric, position: i64) {
-        self.story.code(|| format!("pairing.read_up_to({p}, {metric:?}, {position}, None);"));
-        self.call(|pairing| pairing.read_up_to(p as i32, metric, position, None));
-        if self.model.partitions[p].epoch.is_some() {
+        let at = TopicPartition { metric, partition: p as i32 };
+        self.story.code(|| format!("pairing.read_up_to({at:?}, {position}, None);"));
+        self.call(|pairing| pairing.read_up_to(at, position, None));
+        if self.model.partitions[p].is_held {
             self.model.read_up_to(p, metric, position);
         }
     }
 
     pub fn ask(&mut self) -> Result<(), String> {
         let now = self.now;
-        self.story.code(|| format!("pairing.ask_marks({now:?});"));
-        for (partition, metric) in self.call(|pairing| pairing.ask_marks(now)) {
+        self.story.code(|| format!("pairing.watermarks_wanted({now:?});"));
+        for TopicPartition { metric, partition } in self.call(|pairing| pairing.watermarks_wanted(now)) {
             let p = partition as usize;
             if self.questions.iter().any(|q| (q.partition, q.metric, q.epoch) == (p, metric, self.epoch)) {
                 return Err(format!("asked twice for {metric} {p}"));
@@ -155,34 +160,36 @@ impl<'a> World<'a> {
             if !self.model.has_overdue(p, now) {
                 return Err(format!("asked for {metric} {p}, though nothing is overdue"));
             }
-            let end = self.topics[p][metric.index()].end;
+            let end = self.topics[p][metric as usize].end;
             self.questions.push(Question { partition: p, metric, asked: now, end, epoch: self.epoch });
         }
         Ok(())
     }
 
-    /// Answers a question: with the end of now, that of when it was asked, or not at all.
+    /// Answers a question: with the current end, with the end at the time of the question, or not at all.
     pub fn answer(&mut self, question: usize, how: usize) {
         let Question { partition, metric, asked, end, epoch } = self.questions.remove(question);
-        let high = [Some(self.topics[partition][metric.index()].end), Some(end), None][how];
-        self.story.code(|| format!("pairing.mark({partition}, {metric:?}, {asked:?}, {high:?});"));
-        self.call(|pairing| pairing.mark(partition as i32, metric, asked, high));
-        // The answer to an earlier owner's question is none.
+        let high = [Some(self.topics[partition][metric as usize].end), Some(end), None][how];
+        let at = TopicPartition { metric, partition: partition as i32 };
+        self.story.code(|| format!("pairing.on_watermark({at:?}, {asked:?}, {high:?});"));
+        self.call(|pairing| pairing.on_watermark(at, asked, high));
+        // The answer to an earlier owner's question does not count.
         if high.is_some() && epoch == self.epoch {
             self.model.answered(partition, metric, asked, end);
         }
     }
 
-    /// Hands over; what is given up in `expire` is judged rather than foretold.
+    /// Takes over what is given up in `expire`. The model judges it, and does not predict it.
     pub fn expire(&mut self) -> Result<(), String> {
         self.hand_over()?;
         let now = self.now;
         self.story.code(|| format!("pairing.expire({now:?});"));
         self.call(|pairing| pairing.expire(now));
-        let letters = self.take_letters();
-        let expired: Vec<Message> = letters.iter().map(|(_, letter)| letter.message.clone()).collect();
+        let Outbox { batches, dead_letters } = self.take_outbox();
+        same("batches", batches.len(), 0)?;
+        let expired: Vec<Message> = dead_letters.iter().map(|letter| letter.message.clone()).collect();
         self.model.expire(&expired, now)?;
-        self.compare_letters(letters)
+        self.compare_letters(dead_letters)
     }
 
     pub fn evict_oldest(&mut self) -> Result<(), String> {
@@ -190,46 +197,44 @@ impl<'a> World<'a> {
         same("there was one to evict", self.call(Pairing::evict_oldest), self.model.evict_oldest())
     }
 
-    fn take_letters(&mut self) -> Vec<(i64, DeadLetter)> {
-        let letters = self.call(Pairing::take_dead_letters);
-        let moved = |(_, letter): &(i64, DeadLetter)| {
-            bytes_of(&letter.message) + letter.problem.detail.capacity() as isize
-        };
-        self.memory -= letters.iter().map(moved).sum::<isize>();
-        self.memory -= (letters.capacity() * size_of::<(i64, DeadLetter)>()) as isize;
-        letters
+    fn take_outbox(&mut self) -> Outbox {
+        let outbox = self.call(Pairing::take_outbox);
+        let Outbox { batches, dead_letters } = &outbox;
+        self.memory -= batches.iter().flat_map(|batch| batch.messages.values()).map(bytes_of).sum::<isize>();
+        self.memory -= (batches.capacity() * size_of::<Batch>()) as isize;
+        let moved =
+            |letter: &DeadLetter| bytes_of(&letter.message) + letter.problem.detail.capacity() as isize;
+        self.memory -= dead_letters.iter().map(moved).sum::<isize>();
+        self.memory -= (dead_letters.capacity() * size_of::<DeadLetter>()) as isize;
+        outbox
     }
 
     pub fn hand_over(&mut self) -> Result<(), String> {
-        self.story.code(|| "pairing.take_batches(); pairing.take_dead_letters();".into());
-        let batches = self.call(Pairing::take_batches);
-        self.memory -= batches.iter().flat_map(|batch| &batch.messages).map(bytes_of).sum::<isize>();
-        self.memory -= (batches.capacity() * size_of::<Batch>()) as isize;
+        self.story.code(|| "pairing.take_outbox();".into());
+        let Outbox { batches, dead_letters } = self.take_outbox();
         let expected = std::mem::take(&mut self.model.batches);
         same("batches", batches.len(), expected.len())?;
-        for (batch, (epoch, messages)) in batches.into_iter().zip(expected) {
-            same("epoch", batch.epoch, epoch)?;
-            same("batch", &batch.messages, &messages)?;
+        for (batch, messages) in batches.into_iter().zip(expected) {
+            same("batch", &batch.messages.into_array(), &messages)?;
             self.story.outcome("batches");
-            self.unstored.push(messages.iter().map(position).collect());
+            self.unstored.push(messages.iter().map(Message::id).collect());
         }
-        let letters = self.take_letters();
-        self.compare_letters(letters)
+        self.compare_letters(dead_letters)
     }
 
-    fn compare_letters(&mut self, letters: Vec<(i64, DeadLetter)>) -> Result<(), String> {
+    fn compare_letters(&mut self, letters: Vec<DeadLetter>) -> Result<(), String> {
         let expected = std::mem::take(&mut self.model.letters);
         same("dead letters", letters.len(), expected.len())?;
-        for ((epoch, letter), expected) in letters.into_iter().zip(expected) {
+        for (letter, expected) in letters.into_iter().zip(expected) {
             let reason: Reason = letter.problem.reason;
             self.story.outcome(reason.name());
-            self.unstored.push(vec![position(&letter.message)]);
-            same("dead letter", (epoch, letter.message, reason), expected)?;
+            self.unstored.push(vec![letter.message.id()]);
+            same("dead letter", (letter.message, reason), expected)?;
         }
         Ok(())
     }
 
-    /// A commit settles what stands at these places of `unstored`. It succeeds, unless the owner is to die.
+    /// A commit settles these places of `unstored`. It succeeds, unless the owner is to die.
     pub fn commit(&mut self, places: BTreeSet<usize>, stored: bool) -> Result<(), String> {
         let mut positions = Vec::new();
         for place in places.into_iter().rev() {
@@ -243,14 +248,14 @@ impl<'a> World<'a> {
         if !stored {
             return Ok(());
         }
-        for Position { partition, metric, offset } in positions {
-            if !self.topics[partition as usize][metric.index()].settled.insert(offset) {
+        for MessageId { partition, metric, offset } in positions {
+            if !self.topics[partition as usize][metric as usize].settled.insert(offset) {
                 return Err(format!("{metric} {partition} {offset} is settled twice"));
             }
         }
         for p in 0..self.topics.len() {
             let Some(progress) = self.pairing.progress(p as i32) else { continue };
-            for (topic, next) in self.topics[p].iter_mut().zip(progress) {
+            for (topic, next) in self.topics[p].iter_mut().zip(progress.into_array()) {
                 if next < topic.next {
                     return Err(format!("progress of {p} moved back: {} to {next}", topic.next));
                 }
@@ -260,23 +265,22 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Everything that can be asked at any time is as the naive account has it; memory is within its bound.
+    /// Every answer of `pairing` equals that of the naive implementation, and memory is within its bound.
     pub fn compare(&mut self) -> Result<(), String> {
         let mut allowed = EMPTY_BOOKS;
         for (p, partition) in self.model.partitions.iter().enumerate() {
-            let held = partition.epoch.is_some();
             let p = p as i32;
-            same("epoch", self.pairing.epoch(p), partition.epoch)?;
-            same("progress", self.pairing.progress(p), held.then(|| partition.progress()))?;
-            same("waiting bytes", self.pairing.waiting_bytes(p), partition.waiting_bytes())?;
+            let progress = self.pairing.progress(p).map(PerMetric::into_array);
+            same("progress", progress, partition.is_held.then(|| partition.progress()))?;
+            same("waiting bytes", self.pairing.waiting_bytes(p).into_array(), partition.waiting_bytes())?;
             allowed += partition.waiting_bytes().iter().sum::<usize>();
             allowed += partition.unsettled() * PER_UNSETTLED + EMPTY_PARTITION;
         }
         same("what the oldest lacks", self.pairing.oldest_lacks(), self.model.oldest_lacks())?;
-        let untaken = self.model.batches.iter().flat_map(|(_, messages)| messages);
-        let untaken = untaken.chain(self.model.letters.iter().map(|(_, message, _)| message));
+        let untaken = self.model.batches.iter().flatten();
+        let untaken = untaken.chain(self.model.letters.iter().map(|(message, _)| message));
         allowed += untaken.map(Message::weight).sum::<usize>();
-        // Books that were large once stay large.
+        // Collections that were large once stay large.
         self.allowed = self.allowed.max(allowed as isize);
         if self.memory > self.allowed {
             return Err(format!("pairing holds {} bytes, more than {}", self.memory, self.allowed));
@@ -292,12 +296,8 @@ impl<'a> World<'a> {
                 same("everything is settled", &topic.settled, &all)?;
                 same("progress at the end", topic.next, topic.end)?;
             }
-            same("nothing waits", self.pairing.waiting_bytes(p as i32), [0; 3])?;
+            same("nothing waits", self.pairing.waiting_bytes(p as i32), [0; 3].into())?;
         }
         Ok(())
     }
-}
-
-fn position(message: &Message) -> Position {
-    Position { partition: message.partition, metric: message.metric, offset: message.offset }
 }

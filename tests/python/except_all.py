@@ -1,6 +1,6 @@
-"""The rows of `segments` against the expected ones, by Postgres itself: EXCEPT ALL, both ways.
+"""Lets Postgres compare the rows of `segments` with the expected ones: EXCEPT ALL, in both directions.
 
-A second way of comparing rows, beside the one of verify.py: it knows no order and no batch ids, and it counts.
+This is a second comparison, besides the one in verify.py. It uses no order and no batch ids, and it counts.
 """
 
 import psycopg
@@ -9,7 +9,7 @@ PLACE = {"partition": "int4", "recency_offset": "int8", "frequency_offset": "int
 
 
 def count(database: psycopg.Connection, group: str, batches: dict, columns: dict[str, str]) -> tuple[int, int, int]:
-    """Rows lost, doubled and wrong. `batches` by place, each with rows() in the order of `columns` (name: type)."""
+    """Rows lost, doubled and wrong. `batches` are keyed by place; each has rows() in the order of `columns` (name: type)."""
     types = {**PLACE, **columns}
     with database.cursor() as cursor:
         cursor.execute("SET LOCAL work_mem = '64MB'")
@@ -19,7 +19,7 @@ def count(database: psycopg.Connection, group: str, batches: dict, columns: dict
             for place, batch in batches.items():
                 for row in batch.rows():
                     copy.write_row((*place, *row))
-        # A row without a batch is nobody's, so it is everybody's.
+        # A row without a batch belongs to no group, so it counts for every group.
         cursor.execute(
             f"""CREATE TEMP TABLE stored AS SELECT {", ".join(types)}
                 FROM segments LEFT JOIN batches ON id = batch_id WHERE consumer_group = %s OR id IS NULL""",

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Sends customer snapshots to the three topics, as a user elsewhere would: plain Python, no transactions.
 
-A batch is three messages, one per topic, such as {"recency": [1.0, 2.0]}. What is sent depends on
---seed and the other flags alone.
+A batch is three messages, one per topic, such as {"recency": [1.0, 2.0]}. What is sent depends only on
+--seed and the other flags.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from kafka import KafkaProducer
 
 METRICS = ("recency", "frequency", "monetary")
 LARGEST_MESSAGE = 100_000_000
-DEADLINE = 600  # seconds, of the whole flush and of each request: a busy machine takes its time
+DEADLINE = 600  # seconds, for the whole flush and for each request: a busy machine is slow
 
 # topic, key, value
 Send = Callable[[str, bytes | None, bytes], None]
@@ -58,7 +58,7 @@ def parse_flags() -> argparse.Namespace:
 
 
 def create_topics(servers: str, topics: list[str], partitions: int) -> None:
-    """Creates the missing ones; the others must have that many partitions, too."""
+    """Creates the missing topics. The others must have `partitions` partitions, too."""
     admin = AdminClient({"bootstrap.servers": servers})
     config = {"max.message.bytes": str(LARGEST_MESSAGE)}
     existing = admin.list_topics(timeout=DEADLINE).topics
@@ -71,7 +71,7 @@ def create_topics(servers: str, topics: list[str], partitions: int) -> None:
 
 
 def message(flags: argparse.Namespace, number: int, metric: int) -> tuple[bytes | None, bytes]:
-    """Key and body of one of the three messages of a batch; the same at each call."""
+    """Key and body of one of a batch's three messages. The same at each call."""
     rng = random.Random(f"{flags.seed}:{number}")
     key = str(uuid.UUID(int=rng.getrandbits(128), version=4)).encode() if flags.keys == "unique" else None
     columns = [column(rng, flags.values, each, flags.customers) for each in range(3)]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""verify.py must fail when it should: each test stores one thing wrongly."""
+"""Tests that verify.py fails when it should. Each test stores one thing wrongly."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def messages(key: bytes | None, offset: int, columns: list[list[float]], **field
 
 
 def stored_as(expected: verify.Expected) -> verify.Stored:
-    """What a right reader stores."""
+    """What a correct reader stores."""
     batches, rows = [], []
     for id, (place, batch) in enumerate(sorted(expected.batches.items()), start=7):
         batches.append((id, place, deepcopy(batch.columns())))
@@ -47,7 +47,7 @@ class Differences(unittest.TestCase):
         self.assertEqual((len(self.expected.batches), self.expected.rows, len(self.expected.dead)), (2, 40, 3))
 
     def wrong(self, *parts: str) -> None:
-        """Exactly one difference, which says all of this."""
+        """There is exactly one difference, and it contains all `parts`."""
         [difference] = verify.compare(self.expected, self.stored)
         for part in parts:
             self.assertIn(part, difference)
@@ -96,6 +96,13 @@ class Differences(unittest.TestCase):
     def test_a_batch_without_rows(self) -> None:
         del self.stored.rows[20:]
         self.wrong("no rows in `segments`")
+
+    def test_a_retracted_batch_has_no_rows(self) -> None:
+        [id, *_] = self.stored.batches[0]
+        self.stored.retracted = {id}
+        self.wrong("although it was retracted")
+        self.stored.rows = [row for row in self.stored.rows if row[0] != id]
+        self.assertEqual(verify.compare(self.expected, self.stored), [])
 
     def test_rows_of_no_batch(self) -> None:
         self.stored.orphans = 1
@@ -165,10 +172,10 @@ class Differences(unittest.TestCase):
 
 
 class Counting(unittest.TestCase):
-    """EXCEPT ALL, on tables of the same shape that only this connection sees."""
+    """EXCEPT ALL, on temporary tables of the same shape."""
 
     def setUp(self) -> None:
-        # scripts/test says where; a test without a server would prove nothing.
+        # scripts/test sets the address; a test without a server would prove nothing.
         self.database = psycopg.connect(os.environ["RFM_TEST_POSTGRES"])
         self.addCleanup(self.database.close)
         place = {"id": "int8", "consumer_group": "text", **except_all.PLACE}

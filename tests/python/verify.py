@@ -3,10 +3,10 @@
 
 Reads the three topics from the beginning to the high watermark, pairs the messages, scores each batch
 with pandas.qcut, and compares `batches`, `segments`, `dead_letters` and, if asked, `progress` with that.
-Needs topics that nobody writes to meanwhile, and a reader that has stored everything.
+It needs a reader that has stored everything, and topics that nobody writes to meanwhile.
 
-Pairing here is first in, first out per key and knows no clock: right for unique keys, and for keyless
-messages of which none is missing.
+Pairing here is first in, first out per key, without a clock. That is right for unique keys, and for keyless
+messages if none is missing.
 """
 
 import argparse
@@ -133,11 +133,12 @@ class Stored:
     rows: Iterable[tuple]  # batch_id and ROW, in the order of batch_id and row_no
     dead: list[tuple[Letter, tuple]]
     progress: dict[int, tuple[int, int, int]]
+    retracted: set[int] = field(default_factory=set)  # ids of batches whose rows must be gone
     orphans: int = 0  # rows of `segments`, whatever the group, whose batch is not in `batches`
 
 
 class NotABatch(Exception):
-    """The argument is the reason."""
+    """Three messages are no batch. The argument is the reason."""
 
 
 def main() -> int:
@@ -155,8 +156,11 @@ def main() -> int:
         if wanted is not None and count != wanted:
             differences.append(f"the topics hold {count} {what}, not {wanted}")
     with psycopg.connect(flags.database_url, connect_timeout=60) as database:
-        differences += compare(expected, load(database, flags.group_id, flags.timeout))
-        counted = except_all.count(database, flags.group_id, expected.batches, ROW) if flags.count else (0, 0, 0)
+        stored = load(database, flags.group_id, flags.timeout)
+        differences += compare(expected, stored)
+        gone = {place for id, place, _ in stored.batches if id in stored.retracted}
+        kept = {place: batch for place, batch in expected.batches.items() if place not in gone}
+        counted = except_all.count(database, flags.group_id, kept, ROW) if flags.count else (0, 0, 0)
     for difference in differences[:10]:
         print(f"wrong: {difference}")
     if flags.count:
@@ -188,7 +192,7 @@ def parse_flags() -> argparse.Namespace:
 
 
 def read_topics(servers: str, topics: list[str], deadline: float):
-    """Per metric and partition the messages; per partition the three high watermarks."""
+    """The messages per metric and partition, and the three high watermarks per partition."""
     admin = AdminClient({"bootstrap.servers": servers})
     known = admin.list_topics(timeout=60).topics
     if missing := [topic for topic in topics if topic not in known]:
@@ -197,7 +201,7 @@ def read_topics(servers: str, topics: list[str], deadline: float):
     if len(set(counts.values())) != 1:
         sys.exit(f"error: unequal partition counts: {counts}")
     partitions = range(counts[topics[0]])
-    # Asked as read_uncommitted: the high watermark, not the last stable offset.
+    # Queried as read_uncommitted: the high watermark, not the last stable offset.
     latest = {TopicPartition(topic, p): OffsetSpec.latest() for topic in topics for p in partitions}
     found = admin.list_offsets(latest, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=60)
     ends = {(tp.topic, tp.partition): future.result(10).offset for tp, future in found.items()}
@@ -247,7 +251,7 @@ def read(servers: str, ends: dict[tuple[str, int], int], deadline: float) -> dic
 
 
 def expect(topics: list[list[list[Message]]], names: list[str], ties: str, max_customers: int) -> Expected:
-    """`topics`: per metric and partition the messages."""
+    """What must be stored. `topics` has the messages per metric and partition."""
     expected = Expected()
 
     def bury(metric: int, message: Message, reason: str) -> None:
@@ -270,7 +274,7 @@ def expect(topics: list[list[list[Message]]], names: list[str], ties: str, max_c
 
 
 def pair(topics: list[list[Message]], keyless_pair: bool):
-    """The batches of one partition, and (metric, message, reason) of what is in none."""
+    """The batches of one partition, and (metric, message, reason) of each message that is in none."""
     waiting: list[dict[bytes | None, deque[Message]]] = [defaultdict(deque) for _ in METRICS]
     rest = []
     for metric, messages in enumerate(topics):
@@ -337,7 +341,7 @@ def decode(metric: str, value: bytes | None) -> dict:
     """The four fields, None where absent or wrong, and what is wrong."""
     body = {"values": None, "customer_id": None, "as_of": None, "population": None, "faults": set()}
     try:
-        # Python refuses to make an int of thousands of digits; such a number is out of every range.
+        # Python refuses to convert thousands of digits to an int; such a number is out of every range.
         fields = json.loads((value or b"").decode(), parse_int=lambda s: int(s) if len(s) < 400 else float(s))
     except (ValueError, RecursionError):
         fields = None
@@ -402,14 +406,14 @@ def instant(milliseconds: int) -> datetime:
 
 
 def quantiles(values: list[float]) -> list[float]:
-    """The six edges that pandas.qcut uses, also where it raises."""
+    """The six edges that pandas.qcut uses, even where it raises."""
     q = np.linspace(0, 1, 6)
     np.putmask(q, 5 * q != np.arange(6), np.nextafter(q, 1))
     return pd.Series(values, dtype=float).quantile(q).tolist()
 
 
 def cut(values: list[float], edges: list[float], ties: str) -> np.ndarray | None:
-    """The codes 0..4 of a column; None: not to be scored under `ties`."""
+    """The codes 0..4 of a column; None if it cannot be scored under `ties`."""
     series = pd.Series(values, dtype=float)
     if (codes := qcut(series)) is not None:
         return codes
@@ -431,18 +435,21 @@ def qcut(series: pd.Series) -> np.ndarray | None:
 
 
 def load(database: psycopg.Connection, group: str, timeout: float) -> Stored:
-    """All in one snapshot; the rows of `segments` come as they are iterated."""
+    """Everything in one snapshot of the database. The rows of `segments` are fetched as they are iterated."""
     database.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     cursor = database.cursor(binary=True)
     cursor.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
     names = [f"{metric}_edges" for metric in METRICS]
     names += ["batch_key", "population", "as_of", "customers", "ties", "segment_map"]
     cursor.execute(
-        f"""SELECT id, partition, recency_offset, frequency_offset, monetary_offset, {", ".join(names)}
+        f"""SELECT id, partition, recency_offset, frequency_offset, monetary_offset, {", ".join(names)},
+                retracted_at IS NOT NULL OR expired_at IS NOT NULL
             FROM batches WHERE consumer_group = %s""",
         [group],
     )
-    batches = [(row[0], row[1:5], dict(zip(names, row[5:]))) for row in cursor]
+    found = list(cursor)
+    batches = [(row[0], row[1:5], dict(zip(names, row[5:-1]))) for row in found]
+    retracted = {row[0] for row in found if row[-1]}
     cursor.execute(
         """SELECT topic, partition, "offset", key, value, reason, produced_at
            FROM dead_letters WHERE consumer_group = %s""",
@@ -456,7 +463,7 @@ def load(database: psycopg.Connection, group: str, timeout: float) -> Stored:
     progress = {row[0]: row[1:] for row in cursor}
     cursor.execute("SELECT count(*) FROM segments WHERE NOT EXISTS (SELECT FROM batches WHERE id = batch_id)")
     [orphans] = cursor.fetchone()
-    return Stored(batches, load_rows(cursor, group), dead, progress, orphans)
+    return Stored(batches, load_rows(cursor, group), dead, progress, retracted, orphans)
 
 
 def load_rows(cursor: psycopg.Cursor, group: str) -> Iterator[tuple]:
@@ -472,7 +479,7 @@ def load_rows(cursor: psycopg.Cursor, group: str) -> Iterator[tuple]:
 
 
 def compare(expected: Expected, stored: Stored) -> list[str]:
-    """One line per thing that is wrong. Numbers are equal bit for bit, save that 0.0 == -0.0."""
+    """One line per difference. Numbers must be equal bit for bit, except that 0.0 == -0.0."""
     return [*compare_batches(expected, stored), *compare_dead(expected, stored), *compare_progress(expected, stored)]
 
 
@@ -499,12 +506,14 @@ def compare_batches(expected: Expected, stored: Stored) -> Iterator[str]:
         seen.add(id)
         batch = expected.batches.get(places.get(id))
         found = [row[1:] for row in rows]
-        if batch is None:
+        if id in stored.retracted:
+            yield f"id {id}: {len(found)} rows in `segments`, although it was retracted or has expired"
+        elif batch is None:
             yield f"id {id}: {len(found)} rows in `segments` of no expected batch"
         elif found != (wanted := batch.rows()):
             yield f"{of(places[id])}: {first_difference(found, wanted)}"
     for id, place in places.items():
-        if id not in seen and place in expected.batches:
+        if id not in seen and id not in stored.retracted and place in expected.batches:
             yield f"{of(place)}: no rows in `segments`"
     if stored.orphans:
         yield f"{stored.orphans} rows in `segments` belong to no row of `batches`"

@@ -112,7 +112,7 @@ impl Episode<'_> {
         self.running.push(self.load.world.reader(&self.reader_flags()));
     }
 
-    /// Behind the proxy, and with time enough for the partners of a message that was lost.
+    /// A reader behind the proxy, which soon gives up the partners of a lost message.
     fn reader_flags(&self) -> [&str; 6] {
         ["--database-url", &self.url, "--pairing-timeout", "3s", SESSION[0], SESSION[1]]
     }
@@ -133,7 +133,7 @@ impl Episode<'_> {
             }
             Act::StopReader => {
                 let mut reader = taken(&mut self.running, random);
-                // One that has said nothing yet may not listen to signals yet.
+                // A program that has printed nothing may not handle signals yet.
                 if reader.said().is_empty() {
                     reader.kill_9();
                 } else {
@@ -188,7 +188,8 @@ impl Episode<'_> {
         self.load.producer = Some(self.load.world.producer(&["--interval", "15ms", "--customers", "100"]));
     }
 
-    /// Whole batches, but one topic's messages come later than the others and are, by their time, an hour older.
+    /// Whole batches, but the messages of one topic come later than the others, with timestamps an hour
+    /// older.
     fn send_topic_late(&mut self, random: &mut StdRng) {
         let late = random.random_range(0..3);
         let of = |topics: &[usize]| -> Vec<(usize, u32)> {
@@ -202,7 +203,7 @@ impl Episode<'_> {
         self.sent += 1;
     }
 
-    /// Keys in another order in every topic, a message lost, one doubled.
+    /// Keys in another order in every topic, one message lost, one doubled.
     fn send_batches(&mut self, commits: bool, random: &mut StdRng) {
         let mut messages: Vec<(usize, u32)> =
             (0..3).flat_map(|topic| (0..20).map(move |key| (topic, key))).collect();
@@ -213,7 +214,8 @@ impl Episode<'_> {
         self.sent += 1;
     }
 
-    /// A second sender's transaction: messages (topic, number of the key), all with this time if there is one.
+    /// A second sender's transaction: messages (topic, number of the key), all with timestamp `time` if it is
+    /// given.
     fn send_as_second(
         &self,
         messages: Vec<(usize, u32)>,
@@ -221,7 +223,7 @@ impl Episode<'_> {
         commits: bool,
         random: &mut StdRng,
     ) {
-        // A client of its own each time: it would not survive Kafka's outages as the producer does.
+        // A new client each time, because one would not survive Kafka's outages as the producer does.
         let world = &self.load.world;
         let sender = Plain::transactional(&world.kafka, &format!("{}.second", world.name));
         sender.begin();

@@ -1,4 +1,5 @@
-//! How an episode ends: what happens to its topics must stop the reader, and what is left is for another group.
+//! How an episode ends: something happens to its topics that must stop the reader. Another group stores what
+//! is left.
 
 use crate::kafka::{create_topics, delete_all_records, delete_topics};
 use crate::load::{Load, Report};
@@ -11,18 +12,18 @@ use rand::seq::IndexedRandom as _;
 pub enum Ending {
     /// Nothing more happens.
     Quiet,
-    /// A topic is deleted and created anew, with other batches.
-    TopicCreatedAnew,
+    /// A topic is deleted and created again, with other batches.
+    TopicCreatedAgain,
     /// Retention removes what no reader has read.
     Retention,
 }
 
 impl Ending {
     pub fn drawn(random: &mut StdRng) -> Self {
-        *[Ending::Quiet, Ending::TopicCreatedAnew, Ending::Retention].choose(random).unwrap()
+        *[Ending::Quiet, Ending::TopicCreatedAgain, Ending::Retention].choose(random).unwrap()
     }
 
-    /// No reader runs, and everything is stored.
+    /// What the ending does. No reader may run, and everything must be stored.
     pub fn happens_to(self, load: &mut Load, partitions: usize, random: &mut StdRng) -> Report {
         eprintln!("{}: ends: {self:?}", load.world.name);
         let (world, stored) = (&load.world, load.stored());
@@ -30,12 +31,12 @@ impl Ending {
         let more = || world.produce(&["--batches", "40", "--interval", "0"]);
         let words = match self {
             Ending::Quiet => return Report::default(),
-            Ending::TopicCreatedAnew => {
+            Ending::TopicCreatedAgain => {
                 let topic = std::slice::from_ref(topic);
                 delete_topics(&world.kafka, topic);
                 create_topics(&world.kafka, topic, partitions as i32);
                 more();
-                "created anew"
+                "created again"
             }
             Ending::Retention => {
                 more();

@@ -1,4 +1,4 @@
-//! Acts after which Postgres does not know any more what it had confirmed.
+//! Acts after which Postgres has lost what it had confirmed.
 
 use super::Episode;
 use crate::postgres::{address, through};
@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 impl Episode<'_> {
-    /// A dump, some work, and the dump takes its place.
+    /// A dump is made; after some work, it is restored.
     pub fn restore(&self, random: &mut StdRng) {
         let directory = tempfile::tempdir().unwrap();
         let (url, dump) = (&self.load.world.database_url, directory.path().join("dump"));
@@ -19,7 +19,7 @@ impl Episode<'_> {
         restore::restore(url, &dump);
     }
 
-    /// A standby lags, the primary dies, the standby takes its place behind the proxy.
+    /// A standby lags, the primary dies, and the standby takes its place behind the proxy.
     pub fn fail_over(&mut self, random: &mut StdRng) {
         let standby = standby_of(&self.servers.postgres, &[]);
         stop_receiver(&standby);

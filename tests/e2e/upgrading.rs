@@ -1,0 +1,54 @@
+//! An upgrade goes on exactly where the version before it stopped.
+//!
+//! `upgrading/make` made the log and the tables with that version.
+
+use crate::kafka::Plain;
+use crate::world::{Server, World, repository, shared_postgres};
+use diesel::connection::SimpleConnection as _;
+
+/// What the version before stored, as it stored it.
+const STORED: &str = "
+    SELECT ('x' || left(md5(string_agg(row::text, E'\\n' ORDER BY row::text)), 15))::bit(60)::bigint FROM (
+        SELECT (id, partition, recency_offset, frequency_offset, monetary_offset, batch_key, as_of, customers, ties,
+            segment_map, recency_edges, frequency_edges, monetary_edges, stored_at) AS row
+        FROM batches WHERE id <= 8
+        UNION ALL SELECT (batch_id, row_no, recency, frequency, monetary, recency_score, frequency_score,
+            monetary_score, rf_score, segment, customer_id) FROM segments WHERE batch_id <= 8
+        UNION ALL SELECT (id, topic, partition, \"offset\", key, value, reason, detail, produced_at, stored_at)
+        FROM dead_letters WHERE id <= 6) AS rows";
+
+/// The servers as the version before left them.
+fn world() -> (World, Server) {
+    let files = repository().join("tests/e2e/upgrading");
+    let broker = Server::kafka_from(&files.join("log.tar.gz"));
+    let mut world = World::on("upgrade", &broker.address, &shared_postgres(), 2);
+    world.name = "earlier".to_owned();
+    world.topics = ["recency", "frequency", "monetary"].map(|metric| format!("earlier.{metric}"));
+    let tables = std::fs::read_to_string(files.join("tables.sql")).unwrap();
+    world.connect().batch_execute(&tables).unwrap();
+    (world, broker)
+}
+
+#[test]
+fn an_upgrade_goes_on_where_the_version_before_stopped() {
+    let (world, _broker) = world();
+    let stored = world.number(STORED);
+    assert!(stored.is_some(), "the rows of the version before");
+    let mut reader = world.reader(&[]);
+    world.wait_for_batches(12);
+    let plain = Plain::new(&world.kafka);
+    for metric in ["frequency", "monetary"] {
+        let body = format!(r#"{{"{metric}": [6, 5, 4, 3, 2, 1]}}"#);
+        plain.send(&format!("earlier.{metric}"), 1, Some(b"late"), Some(body.as_bytes()));
+    }
+    plain.flush();
+    world.wait_for_batches(13);
+    reader.stop();
+    assert_eq!(world.number(STORED), stored, "what was stored is as it was");
+    assert_eq!(world.number("SELECT max(id) FROM batches"), Some(13), "ids go on");
+    assert_eq!(
+        world.number("SELECT count(*) FROM batches WHERE batch_key = 'late' AND recency_offset = 0"),
+        Some(1)
+    );
+    world.verify(&["--progress", "--expect-batches", "13", "--expect-dead", "6"]);
+}
