@@ -1,16 +1,16 @@
 # One image with both programs: docker run rfm-stream producer ..., docker run rfm-stream reader ...
 
 FROM rust:1.95-bookworm AS build
-# What pq-sys and openssl-sys link to; librdkafka and zstd are compiled from the crates.
+# What pq-sys, openssl-sys, libz-sys and zstd-sys link to; librdkafka is compiled from its crate.
 # No versions: Debian's mirrors drop the old one with every security update.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends libpq-dev libssl-dev pkg-config zlib1g-dev \
+    && apt-get install -y --no-install-recommends libpq-dev libssl-dev libzstd-dev pkg-config zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# The caches keep the crates and what was compiled of them from one build to the next; they are no part of a
-# layer, so the programs are copied out in the same step.
+# The cache mounts keep the crates and their compiled code from one build to the next. They are not part of a layer,
+# so this step also copies the programs out.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --release --locked --bins \
@@ -21,7 +21,7 @@ FROM debian:bookworm-slim
 # ca-certificates: TLS to Kafka and Postgres.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates libpq5 libssl3 zlib1g \
+    && apt-get install -y --no-install-recommends ca-certificates libpq5 libssl3 libzstd1 zlib1g \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin rfm
 COPY --from=build /out/ /usr/local/bin/
