@@ -23,9 +23,9 @@ def main() -> int:
     for name, module in BENCHMARKS.items():
         what = module.__doc__.split("\n")[0]
         one = names.add_parser(name, help=what, description=module.__doc__)
-        one.add_argument("--runs", type=int, default=5, help="rounds; medians are of so many")
+        one.add_argument("--runs", type=int, default=5, help="rounds, of which the medians are taken")
         one.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
-        one.add_argument("--note", default="", help="a sentence about this run, to stand beside its tables")
+        one.add_argument("--note", default="", help="a sentence about this run, for docs/benchmarks.md")
         module.add_flags(one)
     flags = parser.parse_args()
     if flags.name == "kernels":
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def command(flags: argparse.Namespace) -> str:
-    """As it was typed, but for what does not change the numbers."""
+    """The command as typed, without the flags that do not affect the numbers."""
     words = [word for word in sys.argv[1:] if word not in ("--write", "--note", flags.note)]
     return shlex.join(["scripts/bench", *words])
 

@@ -1,10 +1,11 @@
-"""This reader against another one, in turns: what a change costs.
+"""This reader against another one, in turns: the cost of a change.
 
-The other one is the program of an earlier commit, built elsewhere. Both read the same backlogs, each into copies of an
-empty database with the tables that it made itself; the first of the two changes from round to round.
+The other reader is the program of an earlier commit, built elsewhere. Both read the same backlogs. Each writes into
+copies of an empty database with its own tables. They take turns at going first.
 """
 
 import argparse
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -13,6 +14,14 @@ from .progress import say
 from .reader import OURS, catch_up
 from .servers import Servers, ask
 from .table import number, spread, table
+
+
+@dataclass
+class Turn:
+    """One run of a program over a backlog: rows/s, and CPU seconds per million rows of the reader and of Postgres."""
+
+    rate: float
+    cpu: dict[str, float]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -25,23 +34,27 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(servers: Servers, flags: argparse.Namespace) -> tuple[str, dict, str]:
     programs = {"this reader": OURS, "the other": flags.other.resolve()}
     templates = {name: empty_database(servers, program, name) for name, program in programs.items()}
-    rates: dict[int, dict[str, list[float]]] = {}
+    turns: dict[int, dict[str, list[Turn]]] = {}
     for customers in flags.customers:
         backlog = Backlog(customers, flags.rows // customers, flags.partitions)
         say(f"sending {backlog.batches} batches of {customers}")
         preload(servers.kafka, backlog)
-        rates[customers] = {name: [] for name in programs}
+        turns[customers] = {name: [] for name in programs}
         for turn in range(flags.runs):
             for name in list(programs)[:: 1 if turn % 2 == 0 else -1]:
-                rates[customers][name].append(read(servers, backlog, programs[name], templates[name], name))
+                turns[customers][name].append(read(servers, backlog, programs[name], templates[name], name))
     rows, ratios = [], []
-    for customers, each in rates.items():
-        pairs = [ours / other for ours, other in zip(each["this reader"], each["the other"])]
+    for customers, each in turns.items():
+        pairs = [ours.rate / other.rate for ours, other in zip(each["this reader"], each["the other"])]
         ratios.append(f"{median(pairs):.3f} at {customers}")
         for name in programs:
-            rows.append([number(customers), name, spread(each[name]), spread(pairs) if name == "this reader" else ""])
+            processors = [f"{median(turn.cpu[of] for turn in each[name]):.3f}" for of in ("reader", "postgres")]
+            rates = spread([turn.rate for turn in each[name]])
+            rows.append([number(customers), name, rates, spread(pairs) if name == "this reader" else "", *processors])
     head = ["customers", "", "rows/s, median (least to greatest)", "this / the other, pair by pair"]
-    return table(head, rows), {"rates": rates}, f"against: {', '.join(ratios)} per batch"
+    head += ["reader's CPU s per million rows", "Postgres's"]
+    results = {size: {name: [asdict(turn) for turn in of] for name, of in each.items()} for size, each in turns.items()}
+    return table(head, rows), {"turns": results}, f"against: {', '.join(ratios)} per batch"
 
 
 def empty_database(servers: Servers, program: Path, name: str) -> str:
@@ -53,11 +66,13 @@ def empty_database(servers: Servers, program: Path, name: str) -> str:
     return url.rsplit("/", 1)[1]
 
 
-def read(servers: Servers, backlog: Backlog, program: Path, template: str, name: str) -> float:
-    """Rows per second."""
+def read(servers: Servers, backlog: Backlog, program: Path, template: str, name: str) -> Turn:
     servers.template = template
     url = servers.database()
+    before = servers.processor_seconds()["postgres"]
     reading = catch_up(servers.kafka, url, backlog, program=program)
+    spent = {"reader": reading.cpu, "postgres": servers.processor_seconds()["postgres"] - before}
     servers.drop(url)
     say(f"{name}, {backlog.customers} per batch: {reading.rows} rows in {reading.seconds:.2f} s")
-    return reading.rows / reading.seconds
+    millions = reading.rows / 1e6
+    return Turn(reading.rows / reading.seconds, {of: seconds / millions for of, seconds in spent.items()})

@@ -1,8 +1,8 @@
-"""What waits in the topics when a benchmark begins.
+"""The messages in the topics when a benchmark begins.
 
-Values are uniform whole numbers as floats, as the producer's: recency and frequency 0 to 365, monetary 0 to 999.
-Of each metric there are at most BODIES different bodies, sent again and again with new keys. Sent by
-confluent-kafka, many batches in one Kafka transaction; batch i goes to partition i modulo their number.
+Values are uniform whole numbers as floats, like those of the producer: recency and frequency 0 to 365, monetary 0 to
+999. Each metric has at most BODIES different bodies, sent repeatedly with new keys. confluent-kafka sends them, many
+batches per Kafka transaction. Batch i goes to partition i modulo the number of partitions.
 """
 
 import time
@@ -19,12 +19,12 @@ GREATEST = (365, 365, 999)
 BODIES = 32
 TRANSACTION_BYTES = 64_000_000
 TRANSACTION_BATCHES = 2_000
-DEADLINE = 120  # seconds, of each request and transaction
+DEADLINE = 120  # seconds, for each request and transaction
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """So many batches of so many customers on topics of so many partitions."""
+    """Batches of equal size on three topics."""
 
     customers: int
     batches: int
@@ -51,7 +51,7 @@ def create_topics(servers: str, backlog: Backlog) -> None:
 
 
 def bodies(customers: int, count: int, seed: int = 1) -> list[list[bytes]]:
-    """Per metric, `count` different bodies; the first of them are the same for every `count`."""
+    """Per metric, `count` different bodies. A larger `count` adds bodies and keeps the first ones."""
     made = []
     for metric, greatest in zip(METRICS, GREATEST):
         random = np.random.default_rng([seed, greatest, len(metric)])

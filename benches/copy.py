@@ -1,4 +1,4 @@
-"""The limit: psql's `\\copy segments from FILE (format binary)` of rows that the reader made."""
+"""The limit: psql's `\\copy segments from FILE (format binary)`, with rows that the reader made."""
 
 import os
 import subprocess
@@ -16,13 +16,13 @@ class Copied:
 
 
 def export(url: str, path: Path, where: str = "") -> None:
-    """Writes the rows of `segments` to a file, in the order in which they lie."""
+    """Writes the rows of `segments` to a file, in their order in the table."""
     run(psql(url, f"\\copy (select * from segments {where}) to '{path}' (format binary)"))
 
 
 def load(url: str, paths: list[Path], core: int | None = None) -> Copied:
-    """Loads the files at the same time, each by a psql of its own. One file: psql's own time, without its start.
-    Several: from the first start to the last end."""
+    """Loads the files at the same time, each with its own psql. The time of one file is psql's own, without its
+    start. That of several files is from the first start to the last end."""
     commands = [psql(url, f"\\copy segments from '{path}' (format binary)", core) for path in paths]
     begun = time.perf_counter()
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]

@@ -1,6 +1,6 @@
-"""docs/benchmarks.md and docs/benchmarks.json: where the last run's results are kept.
+"""docs/benchmarks.md and docs/benchmarks.json: the results of the last runs.
 
-The tables stand between `<!-- NAME -->` and `<!-- end of NAME -->`; everything else there is written by hand.
+The tables are between `<!-- NAME -->` and `<!-- end of NAME -->`. Everything else there is written by hand.
 """
 
 import json
@@ -25,7 +25,7 @@ def machine() -> str:
 
 
 def circumstances(versions: str, command: str, note: str) -> str:
-    """One paragraph: when, on what, by which command."""
+    """One paragraph: the command, the date, the machine and the versions."""
     rust = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.split()[1:2]
     load = os.getloadavg()[2]
     note = f"**{note}** " if note else ""

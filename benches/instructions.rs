@@ -1,7 +1,8 @@
-//! Runs one kernel once, for Callgrind to count its instructions: they repeat where times do not.
+//! Runs one kernel once, so that Callgrind can count its instructions. Unlike times, these counts are
+//! repeatable.
 //!
-//! The argument is GROUP/NAME; without one, the kernels are listed on stderr. Only what `measured` calls is counted:
-//! `valgrind --tool=callgrind --toggle-collect='*measured*' …`.
+//! The argument is GROUP/NAME. Without one, it lists the kernels on stderr. Only calls from `measured` are
+//! counted: `valgrind --tool=callgrind --toggle-collect='*measured*' …`.
 
 mod inputs;
 
@@ -9,7 +10,7 @@ use std::env;
 use std::process::ExitCode;
 
 fn main() -> anyhow::Result<ExitCode> {
-    // `cargo bench` adds flags, which mean nothing here.
+    // `cargo bench` adds flags; they are ignored.
     let wanted = env::args().skip(1).find(|argument| !argument.starts_with("--"));
     for kernel in inputs::kernels()? {
         let name = format!("{}/{}", kernel.group, kernel.name);

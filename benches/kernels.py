@@ -1,7 +1,7 @@
-"""Benchmark 4: the kernels: quintiles, JSON, rows; against others on the same bits, and in instructions.
+"""Benchmark 4: the kernels (quintiles, JSON, rows) against other libraries on the same bits, and in instructions.
 
-Rust's side is timed by Criterion (benches/kernels.rs), Python's by itself; they take their turn in every round.
-Callgrind counts the instructions of one call each, on the columns and bodies of 100 000 numbers.
+Criterion measures the Rust code (benches/kernels.rs), and benches/peers/quintiles.py the Python libraries; each round
+runs both. Callgrind counts the instructions of one call of each kernel, on columns and bodies of 100 000 numbers.
 """
 
 import argparse
@@ -24,15 +24,15 @@ from .table import number, table
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 INPUTS, COUNTED = TARGET / "bench/kernels", TARGET / "bench/counted"
-BODY = 100_000  # numbers of a body
+BODY = 100_000  # numbers per body
 PYTHON = ("pandas", "numpy", "polars")
 
 Times = dict[tuple[str, str], list[float]]  # group and name -> seconds
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--values", type=int, nargs="+", default=[1_000, 100_000, 10_000_000], help="of a column")
-    parser.add_argument("--no-instructions", action="store_true", help="do without Callgrind")
+    parser.add_argument("--values", type=int, nargs="+", default=[1_000, 100_000, 10_000_000], help="values per column")
+    parser.add_argument("--no-instructions", action="store_true", help="do not run Callgrind")
 
 
 def run(_servers: None, flags: argparse.Namespace) -> tuple[str, dict, str]:
@@ -79,7 +79,7 @@ def write_inputs(directory: Path, sizes: list[int]) -> None:
 
 
 def build() -> dict[str, str]:
-    """Builds the two programs; returns where they are."""
+    """Builds the two programs; returns their paths."""
     command = ["cargo", "bench", "--locked", "--no-run", "--message-format=json", "--bench=kernels"]
     done = subprocess.run([*command, "--bench=instructions"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     if done.returncode:
@@ -90,7 +90,7 @@ def build() -> dict[str, str]:
 
 def rust(program: str, times: Times) -> None:
     environment = {**os.environ, "RFM_BENCH_INPUTS": str(INPUTS), "CRITERION_HOME": str(TARGET / "criterion")}
-    shutil.rmtree(TARGET / "criterion", ignore_errors=True)  # or an earlier round would count again
+    shutil.rmtree(TARGET / "criterion", ignore_errors=True)  # otherwise an earlier round would be counted again
     done = subprocess.run([program, "--bench", "--quiet"], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"error: the kernels failed:\n{done.stderr[-4000:]}")
@@ -124,7 +124,7 @@ def count(program: str) -> dict[str, int]:
 
 
 def gain(medians: dict[tuple[str, str], float], name: str) -> tuple[float, float]:
-    """How many times as fast as pandas, and as the next best, qcut is."""
+    """How many times as fast as pandas qcut is, and as the next best library."""
     ours = medians["qcut", name]
     others = [medians[who, name] for who in PYTHON]
     return others[0] / ours, min(others) / ours

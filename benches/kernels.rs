@@ -1,6 +1,6 @@
-//! The time that the kernels take, by Criterion; and whether each reader of JSON reads every bit.
+//! Measures the kernels with Criterion, and checks whether each JSON library reads every value to the bit.
 //!
-//! `scripts/bench kernels` runs it in turn with the peers in Python.
+//! `scripts/bench kernels` alternates it with the peers in Python.
 
 mod inputs;
 
@@ -9,7 +9,7 @@ use std::fs;
 use std::time::Duration;
 
 fn main() -> anyhow::Result<()> {
-    // As the reader does.
+    // As in the reader.
     rfm_stream::allocator::configure();
     check_bits()?;
     let mut criterion = Criterion::default()
@@ -28,7 +28,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes `exact.csv`: body, reader, and how many values are not, bit for bit, those that were written.
+/// Writes `exact.csv`: body, decoder, and how many values it reads inexactly.
 fn check_bits() -> anyhow::Result<()> {
     let mut lines = String::new();
     for body in inputs::bodies()? {

@@ -1,8 +1,8 @@
-"""Benchmark 3: from the producer's commit to the row that another session of Postgres sees; and the start.
+"""Benchmark 3: the latency from the producer's commit to the visible row in Postgres; and that of a start.
 
-One process sends a batch every so often, each in a Kafka transaction, and notes the time before and after the commit.
-Another asks Postgres for new rows of `batches` all the time (a transaction makes them visible together with their
-rows of `segments`), and notes when it sees which key. All clocks are the machine's.
+One process sends batches at an interval, each in a Kafka transaction, and records the time before and after the
+commit. Another process polls Postgres for new rows of `batches`, and records when it sees each key. (The rows of
+`segments` become visible in the same transaction.) All processes use the machine's clock.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from .servers import Servers
 from .table import percentile, table
 from .throughput import empty_database
 
-# Ids are given out before the commit, so a row may come after one with a greater id.
+# Ids are assigned before the commit, so a row may appear after one with a greater id.
 LATE = 50
 NEW = f"SELECT id, batch_key FROM batches WHERE id > %s - {LATE}"
-PAUSE = 0.0003  # seconds between two questions: what polling adds at most, beside the question itself
-WARM_UP = 20  # batches that are sent first and do not count
+PAUSE = 0.0003  # seconds between two queries: polling adds at most this and the time of the query
+WARM_UP = 20  # batches that are sent first and not counted
 SHARES = (0.5, 0.9, 0.99, 1.0)
 
 
@@ -36,7 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--interval", type=float, default=0.05, help="seconds")
     parser.add_argument("--customers", type=int, default=100, help="per batch")
     parser.add_argument("--partitions", type=int, default=1)
-    parser.add_argument("--starts", type=int, default=10, help="how often a reader is started on a waiting batch")
+    parser.add_argument("--starts", type=int, default=10, help="starts of a reader with a batch waiting")
     parser.set_defaults(runs=1)
 
 
@@ -63,7 +63,7 @@ def run(servers: Servers, flags: argparse.Namespace) -> tuple[str, dict, str]:
 
 
 def race(servers: Servers, flags: argparse.Namespace, name: str, suffix: str) -> list[tuple[float, float]]:
-    """Per batch, seconds from before and from after the producer's commit to the visible row."""
+    """Per batch, the seconds to the visible row: from before and from after the producer's commit."""
     topics = Backlog(flags.customers, WARM_UP + flags.batches, flags.partitions, suffix)
     create_topics(servers.kafka, topics)
     url = servers.database()
@@ -76,7 +76,7 @@ def race(servers: Servers, flags: argparse.Namespace, name: str, suffix: str) ->
         reader.wait_for("took partition")
     else:
         process = peer.start("pipeline", servers.kafka, url, topics)
-        time.sleep(3)  # it does not say when it reads
+        time.sleep(3)  # it does not report when it starts to read
     ready.wait(30)
     sent = send(servers.kafka, topics, flags.interval)
     if not ours.poll(60):
@@ -110,7 +110,7 @@ def send(kafka: str, topics: Backlog, interval: float) -> list[tuple[str, float,
 
 
 def watch(url: str, batches: int, ready: Event, answer: Connection) -> None:
-    """Notes when each key was seen first."""
+    """Records when each key is first seen."""
     seen: dict[str, float] = {}
     with psycopg.connect(url, autocommit=True) as connection:
         newest = 0
@@ -126,7 +126,7 @@ def watch(url: str, batches: int, ready: Event, answer: Connection) -> None:
 
 
 def start(servers: Servers, number: int) -> tuple[float, float, float]:
-    """Seconds: from the start of a reader to its partition, from there to the first commit, in all."""
+    """Seconds from the start of a reader to its partition, from there to the first commit, and in total."""
     waiting = Backlog(100, 1, name=f"-start{number}")
     preload(servers.kafka, waiting)
     url = servers.database()
@@ -152,7 +152,7 @@ def show(latencies: dict[str, list[tuple[float, float]]]) -> str:
 
 
 def summary(results: dict) -> dict:
-    """Percentiles in place of thousands of numbers."""
+    """Percentiles instead of thousands of numbers."""
     of = lambda values: {str(share): percentile(values, share) for share in SHARES}
     latencies = {
         name: {"after_call": of([a for a, _ in pairs]), "after_return": of([b for _, b in pairs])}

@@ -1,7 +1,7 @@
-"""Benchmark 5: the reader's memory, and its time per row, over the size of a batch, the backlog and the partitions.
+"""Benchmark 5: the reader's memory and its time per row, by size of batch, backlog and number of partitions.
 
-Memory is the kernel's record of the peak of resident memory (VmHWM). The limit is 3 times a batch (the bytes of its
-three messages and 24 bytes per customer), what of `--buffer-bytes` can be in use, and 64 MiB.
+Memory is the kernel's record of peak resident memory (VmHWM). The limit is the sum of 3 times a batch (the bytes of
+its three messages and 24 bytes per customer), the part of `--buffer-bytes` that can be in use, and 64 MiB.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from .throughput import empty_database
 
 BUFFER = 256 * 2**20  # the default of --buffer-bytes
 FREE = 64 * 2**20
-MESSAGE = 512  # what a message weighs in the budget, beside its bytes
+MESSAGE = 512  # bytes that the budget counts per message, beside its own
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--customers", type=int, nargs="+", default=[1_000, 100_000, 5_000_000], help="per batch")
-    parser.add_argument("--rows", type=int, default=10_000_000, help="of each backlog, but two batches at least")
-    parser.add_argument("--messages", type=int, default=1_000_000, help="of the long backlog of small batches")
-    parser.add_argument("--partitions", type=int, nargs="+", default=[3, 12], help="at the middle size")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="rows of each backlog; at least two batches")
+    parser.add_argument("--messages", type=int, default=1_000_000, help="messages of the long backlog of small batches")
+    parser.add_argument("--partitions", type=int, nargs="+", default=[3, 12], help="of backlogs of the middle size")
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Case:
 
     @property
     def batch(self) -> float:
-        """Bytes of three messages, and 24 per customer."""
+        """Bytes of the three messages of a batch, and 24 per customer."""
         return self.bytes / max(1, self.backlog.batches) + 24 * self.backlog.customers
 
     @property
@@ -79,7 +79,7 @@ def run(servers: Servers, flags: argparse.Namespace) -> tuple[str, dict, str]:
 
 
 def unevenness(cases: list[Case]) -> float:
-    """The time per row of the slowest, as a multiple of the fastest's."""
+    """The time per row of the slowest case, divided by that of the fastest."""
     times = [median(case.per_row()) for case in cases]
     return max(times) / min(times)
 

@@ -1,4 +1,4 @@
-"""The peers as a benchmark sees them: processes that say when they began and when all was stored."""
+"""The peers as processes: each reports when it began and when it had stored everything."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def start(
 ) -> subprocess.Popen:
     command = [*processor.on_core(core), sys.executable, str(PEERS / f"{name}.py"), "--bootstrap-servers", kafka]
     command += ["--database-url", url, "--topics", *backlog.topics, "--batches", str(batches or backlog.batches)]
-    # One thread: these arrays are too small for more to pay.
+    # One thread: for arrays of this size, more threads do not help.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -47,5 +47,5 @@ def finish(process: subprocess.Popen, timeout: float = 3600) -> Stored:
 
 
 def run(name: str, kafka: str, url: str, backlog: Backlog, *flags: str, **options: int | None) -> Stored:
-    """Runs a peer until it has stored `batches` batches, or the whole backlog."""
+    """Runs a peer until it has stored `batches` batches; by default, the whole backlog."""
     return finish(start(name, kafka, url, backlog, *flags, **options))

@@ -1,6 +1,6 @@
 """docs/benchmarks.svg: the rates of benchmark 1, drawn from docs/benchmarks.json.
 
-`python -m benches.picture` draws it anew. Its colours are legible on white and on black.
+`python -m benches.picture` redraws it. The colours are legible on white and on black.
 """
 
 import json
@@ -11,7 +11,7 @@ from .document import DOCS, RESULTS
 from .table import number
 
 PICTURE = DOCS / "benchmarks.svg"
-WIDTH, LEFT, RIGHT = 860, 210, 150  # of the picture; of the names; of the numbers
+WIDTH, LEFT, RIGHT = 860, 210, 150  # widths of the picture, the names and the numbers
 BAR, GAP, HEAD = 20, 8, 40
 TEXT, LIMIT, OURS, PEER = "#7d8590", "#8b949e", "#2f81f7", "#c2803a"
 
@@ -30,7 +30,7 @@ def draw() -> None:
 
 
 def panel(title: str, rates: dict[str, list[float]], top: int) -> list[str]:
-    """A bar to the median, and a line from the least to the greatest."""
+    """A bar up to the median, and a line from the least to the greatest value."""
     scale = (WIDTH - LEFT - RIGHT) / max(max(each) for each in rates.values())
     parts = [text(0, top + 24, title, "start", "font-weight: 600")]
     for i, (name, values) in enumerate(rates.items()):

@@ -1,4 +1,4 @@
-"""CPU seconds, read from /proc, and the cores that a process may use."""
+"""CPU seconds, from /proc, and the cores that a process may use."""
 
 import os
 import subprocess
@@ -8,19 +8,19 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def of_family(pid: int) -> float:
-    """CPU seconds of a process, its living children, and its children that ended and were waited for."""
+    """CPU seconds of a process, its running children, and the ended children that it waited for."""
     user, system, ended_user, ended_system = times(pid)
     seconds = user + system + ended_user + ended_system
     for child in children(pid):
         try:
             seconds += sum(times(child)[:2])
-        except OSError:  # it ended just now, and counts as such the next time
+        except OSError:  # it has just ended; next time it counts as an ended child
             pass
     return seconds
 
 
 def times(pid: int) -> list[float]:
-    """User and system time; the same of children that were waited for."""
+    """User and system time of a process, then those of the ended children that it waited for."""
     # The name of the program, in brackets, may contain blanks.
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
     return [int(field) / TICKS for field in fields[11:15]]
@@ -41,11 +41,11 @@ def parent(pid: int) -> int:
 
 
 def pin(pid: int, core: int) -> None:
-    """Keeps a process, its threads and its children, on one core. Children to come inherit it."""
+    """Keeps a process, its threads and its children on one core. Later children inherit it."""
     for each in [pid, *children(pid)]:
         subprocess.run(["taskset", "-acp", str(core), str(each)], check=False, capture_output=True)
 
 
 def on_core(core: int | None) -> list[str]:
-    """What to put before a command, so that it runs on that core alone."""
+    """The prefix that makes a command run on one core."""
     return [] if core is None else ["taskset", "-c", str(core)]

@@ -1,4 +1,4 @@
-"""What is being done, on stderr, with the time since the start."""
+"""Progress messages on stderr, with the time since the start."""
 
 import sys
 import time

@@ -1,7 +1,7 @@
-"""The reader as a benchmark sees it: a process, its log lines, its CPU and its memory.
+"""The reader as a process: its log lines, its CPU time and its memory.
 
-Times are those of its log lines (microseconds): it reads from right after its last `took partition` line on,
-and has stored what a `committed` line says, which is written after COMMIT was answered.
+Times are those of its log lines, in microseconds. It begins to read right after its last `took partition` line. It
+writes a `committed` line after Postgres has answered COMMIT.
 """
 
 import json
@@ -18,12 +18,12 @@ from .backlog import Backlog
 
 RELEASE = Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "release"
 OURS = RELEASE / "reader"
-SAMPLE = 0.01  # seconds between two looks at the memory in use
+SAMPLE = 0.01  # seconds between two samples of the memory in use
 
 
 @dataclass
 class Reading:
-    """What one reader did; times are seconds since 1970."""
+    """The record of one reader. Times are seconds since 1970."""
 
     started: float
     took: float = 0.0
@@ -46,7 +46,7 @@ class Reading:
 
 
 class Reader:
-    """A reader that runs. `catch_up` runs one until everything is stored."""
+    """A running reader. `catch_up` runs one until everything is stored."""
 
     def __init__(
         self, kafka: str, url: str, backlog: Backlog, *flags: str, core: int | None = None, program: Path = OURS
@@ -67,7 +67,7 @@ class Reader:
             self.lines.append(line)
 
     def watch_memory(self) -> None:
-        """Keeps the kernel's own record of the peak. (What `wait` reports includes the parent's memory.)"""
+        """Keeps the kernel's own record of the peak. (The peak that `wait` reports includes the parent's memory.)"""
         status = Path(f"/proc/{self.process.pid}/status")
         while self.process.returncode is None:
             try:
@@ -101,7 +101,7 @@ class Reader:
         self.process.returncode = os.waitstatus_to_exitcode(status)
         for thread in self.threads:
             thread.join(5)
-        if self.process.returncode:
+        if self.process.returncode not in (0, 3):  # 3: caught up, with dead letters
             raise SystemExit(f"error: the reader failed:\n{''.join(self.lines[-20:])}")
         reading = self.reading()
         reading.cpu = usage.ru_utime + usage.ru_stime
@@ -122,7 +122,7 @@ class Reader:
 def catch_up(
     kafka: str, url: str, backlog: Backlog, *flags: str, core: int | None = None, program: Path = OURS, timeout: float = 1800
 ) -> Reading:
-    """Runs a reader over the whole backlog; it must have stored all of it."""
+    """Runs a reader over the whole backlog, and checks that it stored all of it."""
     reading = Reader(kafka, url, backlog, "--until-caught-up", *flags, core=core, program=program).finish(timeout)
     if reading.rows != backlog.rows:
         raise SystemExit(f"error: the reader stored {reading.rows} rows of {backlog.rows}")

@@ -1,4 +1,4 @@
-"""The two servers of a benchmark: a broker and a Postgres of its own, started and removed here."""
+"""The two servers of a benchmark, a Kafka broker and a Postgres: started and removed here."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ CLIENT_CORE, POSTGRES_CORE = 0, 1
 
 
 class Servers:
-    """`with Servers() as servers`. Every run gets a fresh database that is a copy of an empty one."""
+    """`with Servers() as servers`. Each run gets a new copy of an empty database."""
 
     def __enter__(self) -> "Servers":
         self.directory = Path(tempfile.mkdtemp(prefix="rfm-bench."))
@@ -46,7 +46,7 @@ class Servers:
         return done.stdout.strip()
 
     def pin(self) -> None:
-        """Keeps Postgres apart from everything else."""
+        """Runs Postgres on one core, and everything else on the other."""
         self.core = CLIENT_CORE
         processor.pin(self.kafka_pid, CLIENT_CORE)
         processor.pin(self.postgres_pid, POSTGRES_CORE)
@@ -59,8 +59,8 @@ class Servers:
                 subprocess.run(cores, check=False, capture_output=True)
 
     def database(self, empty: bool = True) -> str:
-        """A new database with the reader's tables, or one without any; its URL. What Postgres has to write of
-        earlier runs is written by now."""
+        """The URL of a new database with the reader's tables, or without tables. A checkpoint has written out the
+        pages of earlier runs."""
         self.databases += 1
         name = f"run{self.databases}"
         template = f" TEMPLATE {self.template}" if empty and self.template else ""

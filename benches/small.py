@@ -1,7 +1,7 @@
-"""Benchmark 2: batches of 100 customers, as fast as they come.
+"""Benchmark 2: batches of 100 customers, as fast as possible.
 
-The reader on a backlog of them, on one partition and on several; the producer with `--interval 0`; and both at the
-same time, where the rate is that of the reader from its first commit to its last.
+It measures the reader on a backlog, with one partition and with several; the producer with `--interval 0`; and both
+at the same time: the rate is then that of the reader from its first commit to its last.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def producer(servers: Servers, flags: argparse.Namespace, topics: Backlog) -> su
         "--interval=0s",
     ]
     command += [f"--batches={flags.sent}", f"--customers={flags.customers}", f"--transactional-id={topics.name}"]
-    # Its line per batch goes nowhere.
+    # Its log line per batch is dropped.
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
@@ -81,7 +81,7 @@ def finish(process: subprocess.Popen) -> None:
 
 
 def produce(servers: Servers, flags: argparse.Namespace, turn: int) -> float:
-    """From the start of the program to its end."""
+    """Seconds from the start of the program to its end."""
     topics = Backlog(flags.customers, 0, flags.partitions, f"-sent{turn}")
     create_topics(servers.kafka, topics)
     begun = time.monotonic()

@@ -1,11 +1,11 @@
-"""Tables, as Markdown that is legible as it stands; and how numbers are written in them."""
+"""Markdown tables that are legible as plain text, and the format of their numbers."""
 
 import math
 from statistics import median
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """The first column to the left, all others to the right."""
+    """A table with its first column aligned left, and all others right."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = []
@@ -16,7 +16,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that count; thousands set apart."""
+    """Three significant digits, with thousands separated."""
     if value >= 999.5:
         digits = len(str(round(value))) - 3
         return f"{round(value, -digits):,.0f}".replace(",", " ")
@@ -31,7 +31,7 @@ def spread(values: list[float]) -> str:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The least value that so many are not above."""
+    """The least of the values that at least this share of them does not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
 

@@ -1,7 +1,7 @@
 """Benchmark 1: a backlog of large batches. The reader against Postgres's own COPY and against three peers.
 
-Every contender gets a fresh copy of one empty database, after a CHECKPOINT; all take their turn in every round.
-Time runs from the first fetch to the last commit, without starting and joining the group.
+Each round runs all contenders in turn. Each run gets a new copy of the same empty database, after a CHECKPOINT. The
+time is from the first fetch to the last commit, without the start and the join of the group.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 @dataclass
 class Outcome:
-    """One turn of a contender. CPU seconds by whom."""
+    """One turn of a contender, with CPU seconds by process."""
 
     rows: int
     seconds: float
@@ -78,12 +78,12 @@ def run(servers: Servers, flags: argparse.Namespace) -> tuple[str, dict, str]:
 
 
 def empty_database(servers: Servers) -> str:
-    """A database to which the reader has brought its tables, and nothing else."""
+    """The name of a database with the reader's tables and no rows."""
     nothing = Backlog(0, 0, name="-none")
     preload(servers.kafka, nothing)
     url = servers.database()
     catch_up(servers.kafka, url, nothing)
-    # The group that found nothing is no part of the template.
+    # The template must not contain the group of this run.
     ask(url, "WITH gone AS (DELETE FROM progress RETURNING 1) DELETE FROM sources RETURNING 1")
     return url.rsplit("/", 1)[1]
 
@@ -91,7 +91,7 @@ def empty_database(servers: Servers) -> str:
 def race(servers: Servers, flags: argparse.Namespace, customers: int) -> list[Contender]:
     one = Backlog(customers, max(2, flags.rows // customers))
     several = Backlog(customers, one.batches, flags.partitions)
-    # A commit per row takes so long that it gets small batches of its own.
+    # A commit per row takes so long that it gets its own small batches.
     few = Backlog(min(customers, 1_000), max(1, flags.row_by_row // 1_000), name=f"-few-of-{customers}")
     compared = Backlog(min(customers, 1_000), 2, name=f"-compared-{customers}")
     for backlog in {one, several, few, compared}:
@@ -116,7 +116,7 @@ def race(servers: Servers, flags: argparse.Namespace, customers: int) -> list[Co
 
 
 def compare(servers: Servers, peers: list[Contender], backlog: Backlog) -> None:
-    """A peer that stores other scores than the reader is none."""
+    """Stops the benchmark if a peer stores other scores than the reader."""
     ours = servers.database()
     catch_up(servers.kafka, ours, backlog)
     for contender in peers:
@@ -130,7 +130,7 @@ def compare(servers: Servers, peers: list[Contender], backlog: Backlog) -> None:
 
 
 def export(servers: Servers, backlog: Backlog) -> list[Path]:
-    """The reader's rows as files for COPY: all, and each half."""
+    """The reader's rows as files for COPY: all of them, and each half."""
     url = servers.database()
     catch_up(servers.kafka, url, backlog)
     files = [servers.directory / f"{name}.copy" for name in ("all", "even", "odd")]

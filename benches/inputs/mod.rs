@@ -3,7 +3,8 @@
 //! `benches/kernels.py` writes the inputs, so that other languages work on the same bits: `NAME.f64`, little-endian
 //! values, and `NAME.json`, a recency body of the values of `NAME.f64`. Without them there is nothing to measure.
 
-use rfm_stream::message::{Message, Metric, decode};
+use rfm_stream::message::{Message, Snapshot, decode};
+use rfm_stream::metric::{Metric, PerMetric};
 use rfm_stream::reader::pairing::Batch;
 use rfm_stream::reader::quintile::{Ties, cut};
 use rfm_stream::reader::score::{Rules, score};
@@ -143,19 +144,22 @@ fn body_kernels(body: Body) -> impl Iterator<Item = Kernel> {
 /// Three messages, of whole numbers, as the producer's.
 fn batch() -> anyhow::Result<Option<Batch>> {
     let Some(body) = bodies()?.into_iter().find(|body| body.name == "whole") else { return Ok(None) };
-    let message = |metric: Metric| -> anyhow::Result<Message> {
-        let value = Some(rfm_stream::message::encode(metric, &body.values)?);
-        Ok(Message { metric, partition: 0, offset: 0, timestamp: Some(0), key: None, value })
-    };
-    let [recency, frequency, monetary] = Metric::ALL.map(message);
-    Ok(Some(Batch { epoch: 1, messages: [recency?, frequency?, monetary?] }))
+    let columns = PerMetric::from_fn(|_| body.values.clone());
+    let snapshot =
+        Snapshot { key: String::new(), as_of: None, population: None, customer_ids: None, columns };
+    let mut bodies = snapshot.encode()?.bodies.map(Some);
+    let messages = PerMetric::from_fn(|metric| {
+        let value = bodies[metric].take();
+        Message { metric, partition: 0, offset: 0, timestamp: Some(0), key: None, value }
+    });
+    Ok(Some(Batch { messages }))
 }
 
 /// Scoring a batch, and the rows of it.
 fn batch_kernels(batch: Batch) -> anyhow::Result<[Kernel; 2]> {
     let rules = Rules { ties: Ties::Share, segments: SegmentMap::built_in()?, max_customers: usize::MAX };
     let taken =
-        batch.messages.iter().filter_map(|message| message.value.as_ref()).map(Vec::len).sum::<usize>();
+        batch.messages.values().filter_map(|message| message.value.as_ref()).map(Vec::len).sum::<usize>();
     let Ok(scored) = score(&rules, batch.clone()) else { anyhow::bail!("the batch cannot be scored") };
     let customers = scored.customers();
     let segments = rules.segments.clone();

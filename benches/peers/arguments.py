@@ -1,4 +1,4 @@
-"""The command line of the peers, and what they say at the end: when they began, when all was stored, their CPU."""
+"""The command line of the peers, and their report: when they began, when everything was stored, their CPU seconds."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ def parse(description: str, **choices: tuple[str, ...]) -> argparse.Namespace:
 
 
 class Clock:
-    """Runs from the moment at which reading begins."""
+    """Measures from the start of reading."""
 
     def __init__(self) -> None:
         self.begun, self.cpu = time.time(), time.process_time()

@@ -1,14 +1,14 @@
-"""Customers as columns of numbers, and the rows of `segments` made of them, as Postgres's binary COPY wants them.
+"""Quintiles of columns, and the rows of `segments` in the format of Postgres's binary COPY.
 
-The edges and codes are pandas' `qcut` to the last bit. A row is a record of a numpy dtype with big-endian fields;
-as segment names differ in length, there is one dtype per segment, and the rows of a segment go together.
+The edges and codes equal those of pandas' `qcut`, bit for bit. A row is a record of a numpy dtype with big-endian
+fields. Segment names differ in length, so each segment has its own dtype, and its rows are written together.
 """
 
 import numpy as np
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
-# As pandas 3 uses them: numpy's linspace, the fourth moved up by an ulp.
+# As in pandas 3: numpy's linspace, with 0.6 moved up by one ulp.
 QUANTILES = (0.2, 0.4, 0.6000000000000002, 0.8)
 GRID = (
     ("hibernating", "hibernating", "at_risk", "at_risk", "cant_lose"),
@@ -18,7 +18,7 @@ GRID = (
     ("new_customers", "potential_loyalists", "potential_loyalists", "champions", "champions"),
 )
 NAMES = sorted({name for row in GRID for name in row})
-# By recency score - 1 and frequency score - 1: which of NAMES.
+# By recency score - 1 and frequency score - 1: the index in NAMES.
 SEGMENT_OF = np.array([[NAMES.index(name) for name in row] for row in GRID], np.uint8)
 
 
@@ -55,7 +55,7 @@ def record(name: str) -> np.dtype:
 
 
 def blank(name: str) -> np.ndarray:
-    """A record with all that is the same in every row of a segment."""
+    """A record with the fields that all rows of a segment share."""
     row = np.zeros((), record(name))
     row["fields"], row["rf_length"], row["row_no_length"], row["customer_id_length"] = 11, 2, 4, -1
     for column in ("batch_id", "recency", "frequency", "monetary"):

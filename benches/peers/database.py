@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Peer 3: the database does it. Arrays are inserted as they come, one SQL statement makes scores and segments.
+"""Peer 3: the database does the work. The client inserts the arrays, and one SQL statement makes scores and segments.
 
-confluent-kafka and psycopg 3; a client only cuts the array out of each body. Arrays are stored uncompressed; whatever
-waits goes into one transaction, with the offsets. Exactly once as long as no second one runs.
+It uses confluent-kafka and psycopg 3; the client only cuts the array out of each body. Arrays are stored
+uncompressed. One transaction takes everything that waits, and the offsets. Exactly once as long as no second one
+runs.
 """
 
 import sys
@@ -66,7 +67,7 @@ def main() -> int:
 
 
 def gather(pairs: Pairs, wanted: int) -> list[tuple]:
-    """What goes into one transaction: what there is, up to the limit."""
+    """The batches of one transaction: all that wait, up to the limit."""
     batches, bytes = [], 0
     while len(batches) < wanted and bytes < BYTES_PER_COMMIT and (more := pairs.read()):
         batches += more
@@ -79,7 +80,7 @@ def snapshot(id: int, messages: tuple) -> tuple:
 
 
 def array(body: bytes) -> str:
-    """The numbers of a body as Postgres writes an array."""
+    """The numbers of a body, as a Postgres array literal."""
     return "{" + body[body.index(b"[") + 1 : body.index(b"]")].decode() + "}"
 
 

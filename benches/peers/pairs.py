@@ -1,6 +1,6 @@
 """Messages of the three topics, read with confluent-kafka and paired by key, for peers 2 and 3.
 
-Positions are the database's: table `peer_offsets`, written in the transaction that stores the rows.
+The table `peer_offsets` holds the positions. It is written in the transaction that stores the rows.
 """
 
 import psycopg
@@ -41,7 +41,7 @@ class Pairs:
         self.consumer.assign(begin)
 
     def read(self) -> list[tuple]:
-        """The batches that became whole: what there is now, or within a tenth of a second."""
+        """The batches that are complete now, or within a tenth of a second."""
         messages = self.consumer.consume(1, 0.1)
         if messages:
             messages += self.consumer.consume(1000, 0)
@@ -59,5 +59,6 @@ class Pairs:
         return whole
 
     def positions(self) -> list[tuple[str, int, int]]:
-        """Where to go on once all that was read is stored; nothing while a message waits for partners."""
+        """The next offsets to read, once everything read is stored; none while a message waits for the rest of its
+        batch."""
         return [] if self.waiting else [(*place, offset) for place, offset in self.next.items()]

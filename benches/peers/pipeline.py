@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Peer 2: the best Python we can write: confluent-kafka, simdjson or orjson, numpy, psycopg 3 with binary COPY.
 
-One thread reads, scores and encodes, another stores: whatever waits goes into one transaction (group commit), the
-rows, a row per batch, and the offsets. pysimdjson hands numbers to numpy faster than orjson. Exactly once
-as long as no second one runs; no fencing, no dead letters, no tolerance of bad input, no bound on memory but the queue.
+One thread reads, scores and encodes; another one stores. One transaction takes everything that waits (group commit):
+the rows, a row per batch, and the offsets. pysimdjson passes numbers to numpy faster than orjson. Exactly once as
+long as no second one runs. It has no fencing, no dead letters and no tolerance of bad input, and only the queue
+bounds its memory.
 """
 
 import queue
@@ -29,7 +30,7 @@ PARSER = simdjson.Parser()
 
 
 class Block:
-    """Batches that are scored and encoded."""
+    """Scored and encoded batches."""
 
     def __init__(self, rows: int, encoded: list[bytes], batches: list[tuple], positions: list[tuple]) -> None:
         self.rows, self.encoded, self.batches, self.positions = rows, encoded, batches, positions
@@ -99,7 +100,7 @@ def batch_row(id: int, messages: tuple, customers: int, cuts: list[list[float]])
 def by_simdjson(body: bytes, metric: str) -> np.ndarray:
     document = PARSER.parse(body)
     column = np.frombuffer(document[metric].as_buffer(of_type="d"))
-    del document  # or the parser cannot be used again
+    del document  # otherwise the parser cannot be reused
     return column
 
 
@@ -108,7 +109,7 @@ def by_orjson(body: bytes, metric: str) -> np.ndarray:
 
 
 def store(url: str, blocks: queue.Queue) -> float:
-    """Stores until a None comes; returns the time of the last commit."""
+    """Stores blocks until it gets a None; returns the time of the last commit."""
     ended, more = 0.0, True
     with psycopg.connect(url) as database:
         while more:

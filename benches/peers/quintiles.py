@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Quintile codes of a column by pandas, by numpy and by polars: seconds of each turn, as JSON.
+"""Quintile codes of a column by pandas, numpy and polars: their seconds, as JSON.
 
-The argument is a file of little-endian doubles. pandas drops edges that are equal (it raises otherwise), as the
-codes then mean something else, only columns without such edges are compared. polars uses all cores.
+The argument is a file of little-endian doubles. pandas drops equal edges here (otherwise it raises an error), which
+changes the meaning of its codes. So only columns without equal edges are compared. polars uses all cores.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-LONG_ENOUGH = 0.3  # seconds of turns; three turns at least
+LONG_ENOUGH = 0.3  # seconds in total; at least three turns
 QUANTILES = [0.2, 0.4, 0.6, 0.8]
 
 

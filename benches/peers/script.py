@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Peer 1: the script that rfm-stream replaces: kafka-python, pandas, SQLAlchemy ORM.
 
-Messages pair by order of arrival; tied quintile edges end it. --commit row is the original's manner: a commit
-per customer; --commit batch adds all rows of a batch and commits once. It guarantees nothing.
+Messages pair by order of arrival. Tied quintile edges end the script. --commit row commits per customer, as the
+original does; --commit batch adds all rows of a batch and commits once. It guarantees nothing.
 """
 
 import json
@@ -55,7 +55,7 @@ def main() -> int:
     consumer = KafkaConsumer(
         *flags.topics,
         bootstrap_servers=flags.bootstrap_servers,
-        group_id=f"script-{uuid.uuid4()}",  # each run begins at the beginning
+        group_id=f"script-{uuid.uuid4()}",  # each run starts at the beginning of the topics
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=200_000_000,
         fetch_max_bytes=200_000_000,
