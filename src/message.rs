@@ -198,7 +198,8 @@ impl CustomerIds {
         starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end])
     }
 
-    fn push(&mut self, id: impl fmt::Display) {
+    /// Appends an id.
+    pub fn push(&mut self, id: impl fmt::Display) {
         use fmt::Write;
         // Writing into a `String` cannot fail.
         let _ = write!(self.text, "{id}");

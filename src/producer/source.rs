@@ -4,6 +4,7 @@
 //! Random values (`random`) are the first source. Orders from CSV or SQL go into `source/orders.rs`: another
 //! function that returns [`Snapshots`], and a line in `producer::run` that chooses between the two.
 
+pub mod orders;
 mod random;
 
 pub use random::{longest, random};
