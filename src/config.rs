@@ -7,6 +7,7 @@ mod arguments;
 mod commands;
 mod database;
 mod env_file;
+mod orders;
 mod plain;
 mod values;
 
@@ -17,6 +18,8 @@ use crate::failure::Failure;
 use crate::http::ListenAddress;
 use crate::kafka::{Cluster, Connection, Consumer, KafkaError, PROPERTY_HINT, Sender, parse_properties};
 use crate::metric::PerMetric;
+use crate::producer::Origin;
+use crate::producer::source::Random;
 use crate::reader::quintile::Ties;
 use crate::reader::retention::Retention;
 use crate::reader::score::Rules;
@@ -28,6 +31,7 @@ use bytesize::ByteSize;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser};
 use database::DatabaseFlags;
+use orders::OrdersFlags;
 use plain::plain;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -141,6 +145,8 @@ pub struct ProducerFlags {
     /// Pause between batches; 0 means no pause, and many batches per transaction
     #[arg(long, value_name = "TIME", env = "PRODUCE_INTERVAL", default_value = "60s", value_parser = duration)]
     interval: Duration,
+    #[command(flatten)]
+    orders: OrdersFlags,
     /// Customers per batch
     #[arg(long, value_name = "N", env = "PRODUCE_CUSTOMERS", default_value = "100",
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -178,12 +184,19 @@ impl ProducerFlags {
         plain("--transactional-id", &self.transactional_id)?;
         Sender::check(&kafka, &self.transactional_id).map_err(wrong_property)?;
         Cluster::check(&kafka).and_then(|()| Cluster::check_creating(&kafka)).map_err(wrong_property)?;
+        let origin = match self.orders.orders()? {
+            Some(orders) => Origin::Orders(orders),
+            None => Origin::Random(Random {
+                customers: self.customers as usize,
+                seed: self.seed,
+                population: self.orders.population()?,
+            }),
+        };
         Ok(producer::Options {
             kafka,
+            origin,
             interval: self.interval,
-            customers: self.customers as usize,
             batches: self.batches,
-            seed: self.seed,
             partitions: usize::from(self.partitions),
             transactional_id: self.transactional_id.clone(),
             http: self.http.clone(),

@@ -10,7 +10,7 @@
 
 pub mod check;
 mod packer;
-mod source;
+pub mod source;
 mod topics;
 mod transaction;
 mod vitals;
@@ -18,11 +18,13 @@ mod vitals;
 use crate::backoff::wait_and_report;
 use crate::failure::Failure;
 use crate::http::ListenAddress;
-use crate::kafka::{Cluster, Connection, KafkaError, PROPERTY_HINT, Right, SendError, Sender, Sent};
+use crate::kafka::{Cluster, Connection, KafkaError, Newest, PROPERTY_HINT, Right, SendError, Sender, Sent};
 use crate::message::EncodedSnapshot;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Progress;
 use packer::{Bounds, Packer};
+use source::orders::Orders;
+use source::{Random, Snapshots};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,14 +39,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub struct Options {
     /// Brokers and topics.
     pub kafka: Connection,
+    /// What is sent.
+    pub origin: Origin,
     /// `--interval`
     pub interval: Duration,
-    /// `--customers`
-    pub customers: usize,
-    /// `--batches`; `None` for ever.
+    /// `--batches`; `None` for all that there are.
     pub batches: Option<u64>,
-    /// `--seed`; `None` for other values every time.
-    pub seed: Option<u64>,
     /// `--partitions`
     pub partitions: usize,
     /// `--transactional-id`
@@ -53,6 +53,41 @@ pub struct Options {
     pub http: Option<ListenAddress>,
     /// The `.env` that was read, if there is one.
     pub env_file: Option<PathBuf>,
+}
+
+/// Where the snapshots come from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// Values made at random.
+    Random(Random),
+    /// Orders that are added up.
+    Orders(Orders),
+}
+
+impl Options {
+    /// How many batches there are at most; `None`: no end.
+    fn most(&self) -> Option<u64> {
+        match &self.origin {
+            Origin::Random(_) => self.batches,
+            Origin::Orders(orders) => self.batches.into_iter().chain(orders.most()).min(),
+        }
+    }
+
+    /// From one transaction to the next.
+    fn pause(&self) -> Duration {
+        match &self.origin {
+            Origin::Orders(orders) if orders.is_finite() => Duration::ZERO,
+            _ => self.interval,
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        match &self.origin {
+            Origin::Random(_) => Bounds::of(self.interval),
+            // Reading the orders takes longer than a transaction.
+            Origin::Orders(_) => Bounds::ONE,
+        }
+    }
 }
 
 /// Runs until `shutdown` is requested or all batches are sent. A transaction under way is finished first.
@@ -66,9 +101,12 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
         () = shutdown.requested() => return Ok(()),
         sender = starting => sender?,
     };
-    let source = source::random(options.customers, options.seed);
-    let mut packer = Packer::new(source, options.batches, Bounds::of(options.interval));
-    let progress = Progress::begin(options.batches, "batches");
+    let source = tokio::select! {
+        () = shutdown.requested() => return Ok(()),
+        source = source(&options, &vitals) => source?,
+    };
+    let mut packer = Packer::new(source, options.most(), options.bounds());
+    let progress = Progress::begin(options.most(), "batches");
     while !packer.is_done() && !shutdown.is_requested() {
         let begun = Instant::now();
         let batches;
@@ -77,7 +115,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
             packed = pack(packer, &options) => packed?,
         };
         // A source that failed gets a moment even where the interval is 0.
-        let pause = if batches.is_empty() { options.interval.max(LONGEST_PAUSE) } else { options.interval };
+        let pause = if batches.is_empty() { options.interval.max(LONGEST_PAUSE) } else { options.pause() };
         sender = send(sender, batches, &mut packer, &options, begun, &vitals).await?;
         progress.left(packer.left());
         if !packer.is_done() {
@@ -90,11 +128,22 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is to be sent. Of a range of snapshots, only what the topics do not have: the transactional id is opened, so
+/// what an earlier run has sent is committed or aborted by now.
+async fn source(options: &Options, vitals: &Vitals) -> Result<Snapshots, Failure> {
+    let orders = match &options.origin {
+        Origin::Random(random) => return Ok(random.clone().snapshots()),
+        Origin::Orders(orders) => orders.clone(),
+    };
+    let newest = Newest::default();
+    Ok(orders.snapshots(newest, vitals.orders()))
+}
+
 /// Packs the next transaction, on a thread of its own since the source may block. No batches: there are none
 /// this time.
 ///
 /// # Errors
-/// The source failed, and a number of batches was asked for.
+/// The source failed, and there is an end to the batches.
 async fn pack(mut packer: Packer, options: &Options) -> Result<(Packer, Vec<EncodedSnapshot>), Failure> {
     let packing = tokio::task::spawn_blocking(move || {
         let packed = packer.pack();
@@ -106,7 +155,7 @@ async fn pack(mut packer: Packer, options: &Options) -> Result<(Packer, Vec<Enco
     let (packer, packed) = packing.await.map_err(|error| Failure::at_work(error, None))?;
     match packed {
         Ok(batches) => Ok((packer, batches)),
-        Err(error) if options.batches.is_some() => Err(Failure::at_work(error, None)),
+        Err(error) if options.most().is_some() => Err(Failure::at_work(error, None)),
         Err(error) => {
             tracing::warn!("there is no snapshot to send: {error:#}; trying again after the interval");
             Ok((packer, Vec::new()))
@@ -167,12 +216,21 @@ async fn start(options: &Options, vitals: &Vitals) -> Result<Sender, Failure> {
     let partitions = topics::ensure(&cluster, options, vitals).await.map_err(unusable)?;
     let sender = open(options, vitals).await?;
     vitals.opened(cluster, options);
+    let (customers, orders) = match &options.origin {
+        Origin::Random(random) => (Some(random.customers), None),
+        Origin::Orders(orders) => (None, Some(orders)),
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         topics = options.kafka.topic_list(),
         partitions,
-        customers = options.customers,
-        interval = %humantime::format_duration(options.interval),
+        customers,
+        orders = orders.map(|orders| tracing::field::display(&orders.place)),
+        as_of = orders.map(|orders| tracing::field::display(&orders.as_of)),
+        interval = options
+            .most()
+            .is_none()
+            .then(|| tracing::field::display(humantime::format_duration(options.interval))),
         transactional_id = options.transactional_id,
         env_file = options.env_file.as_ref().map(|path| tracing::field::display(path.display())),
         "ready"
@@ -233,15 +291,18 @@ mod tests {
         let env_file = None;
         Options {
             kafka,
+            origin: Origin::Random(one()),
             interval,
-            customers: 1,
             batches,
-            seed: None,
             partitions: 1,
             transactional_id,
             http: None,
             env_file,
         }
+    }
+
+    fn one() -> Random {
+        Random { customers: 1, seed: None, population: None }
     }
 
     fn packer(source: source::Snapshots) -> Packer {
@@ -256,7 +317,7 @@ mod tests {
     #[test]
     fn a_source_that_blocks_does_not_block_the_daemon() {
         let (open, gate) = mpsc::channel::<()>();
-        let mut values = source::random(3, None);
+        let mut values = one().snapshots();
         let source = std::iter::from_fn(move || gate.recv().ok().and_then(|()| values.next()));
         block_on(async {
             let options = options(None);

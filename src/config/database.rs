@@ -93,7 +93,7 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// An address that cannot be used, with what to do about it.
-fn wrong_address(error: PostgresError) -> Failure {
+pub(super) fn wrong_address(error: PostgresError) -> Failure {
     let hint = match error.remedy() {
         Remedy::Configure(hint) | Remedy::Repair(hint) => Some(hint),
         Remedy::Retry => None,

@@ -4,7 +4,7 @@
 //!
 //! **Nothing is sent or created, and a producer that works under the transactional id goes on.**
 
-use super::{Options, source};
+use super::{Options, Origin, source};
 use crate::checklist::brokers::{Brokers, missing_topics};
 use crate::checklist::{Answer, Findings, Outcome, Question, go_through};
 use crate::failure::Failure;
@@ -133,11 +133,14 @@ fn transactional_id(subject: &mut Subject) -> Outcome {
 
 /// A batch of `--customers` fits into what the client sends and the topics take.
 fn message_size(subject: &mut Subject) -> Outcome {
-    let batch = source::longest(subject.options.customers).encode();
+    let Origin::Random(random) = &subject.options.origin else {
+        return Ok(Answer::skipped("each snapshot of orders is compared with the limits before it is sent"));
+    };
+    let customers = random.customers;
+    let batch = source::longest(random);
     let batch = batch.map_err(|error| Answer::failed(error.to_string(), "change --customers"))?;
     let sizes = batch.bodies.map(|body| body.len() as u64 + AROUND);
     let (kafka, limits) = (subject.options.kafka.clone(), Limits::of(&subject.options.kafka)?);
-    let customers = subject.options.customers;
     let (settings, mut found) = (subject.brokers.settings(), Findings::default());
     for (metric, settings) in settings.iter().flat_map(|settings| settings.iter()) {
         too_large(&mut found, kafka.topic(metric), settings, sizes[metric], &limits);

@@ -1,4 +1,4 @@
-//! Packing: takes snapshots from a source, encodes them, and decides which of them share a transaction.
+//! Packing: takes snapshots from a source, and decides which of them share a transaction.
 //!
 //! Does not own where they come from (`source`), nor the sending (`transaction`).
 //!
@@ -19,12 +19,15 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    /// One batch per transaction.
+    pub const ONE: Self = Self { batches: 1, bytes: 8 << 20 };
+
     /// One batch per transaction, unless the interval is 0. Then many batches share what a transaction costs
     /// (some round trips, and a marker in every partition), so that it hardly counts; and the transaction
     /// still takes only a fraction of a second.
     pub fn of(interval: Duration) -> Self {
         let batches = if interval.is_zero() { 1_000 } else { 1 };
-        Self { batches, bytes: 8 << 20 }
+        Self { batches, ..Self::ONE }
     }
 }
 
@@ -62,7 +65,7 @@ impl Packer {
     /// does.**
     ///
     /// # Errors
-    /// The source has no snapshot this time, or one that cannot be encoded. It can be asked again.
+    /// The source has no snapshot this time. It can be asked again.
     pub fn pack(&mut self) -> anyhow::Result<Vec<EncodedSnapshot>> {
         if let Some(error) = self.failed.take() {
             return Err(error);
@@ -103,11 +106,10 @@ impl Packer {
         if self.left == Some(0) {
             return None;
         }
-        let Some(snapshot) = self.source.next() else {
+        let Some(batch) = self.source.next() else {
             self.left = Some(0);
             return None;
         };
-        let batch = snapshot.and_then(|snapshot| snapshot.encode());
         if batch.is_ok() {
             self.left = self.left.map(|left| left - 1);
         }
@@ -117,7 +119,7 @@ impl Packer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::random;
+    use super::super::source::Random;
     use super::*;
     use crate::metric::PerMetric;
     use anyhow::anyhow;
@@ -126,6 +128,10 @@ mod tests {
 
     fn together(batches: usize) -> Bounds {
         Bounds { batches, bytes: usize::MAX }
+    }
+
+    fn random(customers: usize, seed: Option<u64>) -> Snapshots {
+        Random { customers, seed, population: None }.snapshots()
     }
 
     fn packer(seed: u64, customers: usize, bounds: Bounds) -> Packer {

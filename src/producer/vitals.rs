@@ -1,6 +1,7 @@
 //! What a producer shows of itself over `--http`: whether it can send, and what it has sent.
 
 use super::Options;
+use super::source::orders::Counters;
 use crate::failure::Failure;
 use crate::health::{Health, Obstacle};
 use crate::http;
@@ -37,6 +38,8 @@ struct Metrics {
     seconds: Histogram,
     /// When the last one was committed.
     last_sent: IntGauge,
+    /// What was read to make them.
+    orders: Counters,
 }
 
 impl Vitals {
@@ -66,6 +69,11 @@ impl Vitals {
             tokio::spawn(watch_silence(Arc::clone(&cluster), Arc::clone(&self.health)));
             tokio::spawn(watch_topics(cluster, Arc::clone(&self.health)));
         }
+    }
+
+    /// What counts the orders that are read.
+    pub(super) fn orders(&self) -> Counters {
+        self.metrics.orders.clone()
     }
 
     /// It waits for the topics.
@@ -131,15 +139,17 @@ async fn watch_topics(cluster: Arc<Cluster>, health: Arc<Health>) {
 
 impl Metrics {
     fn new(registry: &Registry) -> Result<Self, Error> {
-        // A producer of random snapshots reads no orders.
-        registry.counter("rfm_orders_read_total", "Orders read")?;
-        registry.counters(
-            "rfm_orders_left_out_total",
-            "Orders and customers left out, by reason",
-            "why",
-            ["no_customer", "refunds_only"],
-        )?;
+        let orders = Counters {
+            read: registry.counter("rfm_orders_read_total", "Orders read")?,
+            left_out: registry.counters(
+                "rfm_orders_left_out_total",
+                "Orders and customers left out, by reason",
+                "why",
+                Counters::REASONS,
+            )?,
+        };
         Ok(Self {
+            orders,
             batches: registry
                 .counter("rfm_batches_sent_total", "Batches in transactions that were committed")?,
             customers: registry.counter("rfm_customers_sent_total", "Customers of these batches")?,

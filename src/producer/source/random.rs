@@ -4,7 +4,7 @@
 //! transaction carries.
 
 use super::Snapshots;
-use crate::message::Snapshot;
+use crate::message::{EncodedSnapshot, Snapshot};
 use crate::metric::PerMetric;
 use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -13,23 +13,48 @@ use uuid::Uuid;
 /// The greatest value of each metric: days, orders, money. The least is 0.
 const GREATEST: PerMetric<u32> = PerMetric { recency: 365, frequency: 365, monetary: 999 };
 
-/// Snapshots of `customers` each, without end; `seed` makes the values repeatable. Keys are always new.
-pub fn random(customers: usize, seed: Option<u64>) -> Snapshots {
-    let mut generator = seed.map_or_else(rand::make_rng, ChaCha8Rng::seed_from_u64);
-    Box::new(std::iter::repeat_with(move || Ok(snapshot(&mut generator, customers))))
+/// What is made at random.
+#[derive(Clone, Debug)]
+pub struct Random {
+    /// `--customers`: of each snapshot.
+    pub customers: usize,
+    /// `--seed`: makes the values repeatable; `None`: other ones every time.
+    pub seed: Option<u64>,
+    /// `--population`
+    pub population: Option<String>,
 }
 
-/// A snapshot whose messages are as long as any of `customers` customers.
-pub fn longest(customers: usize) -> Snapshot {
-    let columns = GREATEST.map(|greatest| vec![f64::from(greatest); customers]);
-    Snapshot { key: Uuid::now_v7().to_string(), as_of: None, population: None, customer_ids: None, columns }
+impl Random {
+    /// Snapshots without end. Keys are always new.
+    pub fn snapshots(self) -> Snapshots {
+        Box::new(self.values().map(Snapshot::encode))
+    }
+
+    /// The same, not encoded yet.
+    fn values(self) -> impl Iterator<Item = Snapshot> {
+        let Self { customers, seed, population } = self;
+        let mut generator = seed.map_or_else(rand::make_rng, ChaCha8Rng::seed_from_u64);
+        std::iter::repeat_with(move || {
+            let columns = GREATEST.map(|greatest| {
+                (0..customers).map(|_| f64::from(generator.random_range(0..=greatest))).collect()
+            });
+            snapshot(columns, population.clone())
+        })
+    }
+}
+
+/// A snapshot whose messages are as long as any that [`Random`] makes.
+///
+/// # Errors
+/// See [`Snapshot::encode`].
+pub fn longest(random: &Random) -> anyhow::Result<EncodedSnapshot> {
+    let columns = GREATEST.map(|greatest| vec![f64::from(greatest); random.customers]);
+    snapshot(columns, random.population.clone()).encode()
 }
 
 /// A snapshot with a new key.
-fn snapshot(generator: &mut ChaCha8Rng, customers: usize) -> Snapshot {
-    let columns = GREATEST
-        .map(|greatest| (0..customers).map(|_| f64::from(generator.random_range(0..=greatest))).collect());
-    Snapshot { key: Uuid::now_v7().to_string(), as_of: None, population: None, customer_ids: None, columns }
+fn snapshot(columns: PerMetric<Vec<f64>>, population: Option<String>) -> Snapshot {
+    Snapshot { key: Uuid::now_v7().to_string(), as_of: None, population, customer_ids: None, columns }
 }
 
 #[cfg(test)]
@@ -39,7 +64,7 @@ mod tests {
 
     /// The first snapshots under a seed.
     fn first(count: usize, seed: u64, customers: usize) -> Vec<Snapshot> {
-        random(customers, Some(seed)).take(count).map(Result::unwrap).collect()
+        Random { customers, seed: Some(seed), population: None }.values().take(count).collect()
     }
 
     /// The bodies under a seed, in the order in which they are sent.
@@ -84,11 +109,20 @@ mod tests {
 
     #[test]
     fn no_message_is_longer_than_the_longest() {
-        let longest = longest(50).encode().unwrap().bodies.map(|body| body.len());
+        let random = Random { customers: 50, seed: None, population: None };
+        let longest = longest(&random).unwrap().bodies.map(|body| body.len());
         for snapshot in first(25, 7, 50) {
             let lengths = snapshot.encode().unwrap().bodies.map(|body| body.len());
             assert!(lengths.zip(longest).into_array().into_iter().all(|(length, longest)| length <= longest));
         }
+    }
+
+    #[test]
+    fn a_population_stands_in_every_message() {
+        let random = Random { customers: 1, seed: None, population: Some("north".into()) };
+        let bodies = random.snapshots().next().unwrap().unwrap().bodies;
+        let has_it = |body: &Vec<u8>| String::from_utf8_lossy(body).contains(r#""population":"north""#);
+        assert!(bodies.values().all(has_it));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 
 use super::time;
 use anyhow::{Context, anyhow, bail, ensure};
-use chrono::{DateTime, Months, Timelike, Utc};
+use chrono::{DateTime, Months, SecondsFormat, Timelike, Utc};
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -37,8 +38,12 @@ enum Step {
     Months(u32),
 }
 
+/// The most instants of a range: their keys are kept in memory.
+const MOST: usize = 1_000_000;
+
 /// What a usable value looks like.
-const EXAMPLES: &str = "give a time like 2011-12-10 or 2011-12-10T08:00:00Z, or a range like 2011-01-01..2011-12-01/1mo";
+const EXAMPLES: &str =
+    "give a time like 2011-12-10 or 2011-12-10T08:00:00Z, or a range like 2011-01-01..2011-12-01/1mo";
 
 impl FromStr for AsOf {
     type Err = anyhow::Error;
@@ -54,7 +59,29 @@ impl FromStr for AsOf {
         let (end, step) = rest.split_once('/').ok_or_else(|| anyhow!("the range has no step: {EXAMPLES}"))?;
         let range = Range { start: instant(start)?, end: instant(end)?, step: step.parse()? };
         ensure!(range.start <= range.end, "the range ends before it begins");
+        let count = range.instants().take(MOST + 1).count();
+        ensure!(count <= MOST, "the range has more than {MOST} instants");
         Ok(Self::Range(range))
+    }
+}
+
+impl fmt::Display for AsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |instant: &DateTime<Utc>| instant.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        match self {
+            Self::Now => f.write_str("now"),
+            Self::Range(Range { start, end, .. }) if start == end => f.write_str(&shown(start)),
+            Self::Range(Range { start, end, step }) => write!(f, "{}..{}/{step}", shown(start), shown(end)),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(time) => humantime::format_duration(*time).fmt(f),
+            Self::Months(months) => write!(f, "{months}mo"),
+        }
     }
 }
 
@@ -67,12 +94,16 @@ impl FromStr for Step {
             Some(Ok(months)) => Self::Months(months),
             _ => {
                 let time = humantime::parse_duration(text);
-                Self::Time(time.with_context(|| format!("the step `{text}` is none: give one like 7d, 1h or 1mo"))?)
+                Self::Time(
+                    time.with_context(|| format!("the step `{text}` is none: give one like 7d, 1h or 1mo"))?,
+                )
             }
         };
         match step {
             Self::Months(0) | Self::Time(Duration::ZERO) => bail!("the step is 0"),
-            Self::Time(time) if time.subsec_nanos() % 1_000 != 0 => bail!("the step has a fraction of a microsecond"),
+            Self::Time(time) if time.subsec_nanos() % 1_000 != 0 => {
+                bail!("the step has a fraction of a microsecond")
+            }
             step => Ok(step),
         }
     }
@@ -83,6 +114,13 @@ fn instant(text: &str) -> anyhow::Result<DateTime<Utc>> {
     let instant = time::parse(text.as_bytes()).ok_or_else(|| anyhow!("`{text}` is no time: {EXAMPLES}"))?;
     ensure!(instant.nanosecond() % 1_000 == 0, "`{text}` has a fraction of a microsecond");
     Ok(instant)
+}
+
+impl AsOf {
+    /// Whether there are several instants, so that the orders are read more than once.
+    pub fn is_several(&self) -> bool {
+        matches!(self, Self::Range(range) if range.instants().nth(1).is_some())
+    }
 }
 
 impl Range {
@@ -139,7 +177,10 @@ mod tests {
     fn months_are_counted_from_the_start_and_days_that_a_month_lacks_are_its_last() {
         let expected = ["2012-01-31", "2012-02-29", "2012-03-31", "2012-04-30"];
         assert_eq!(instants("2012-01-31..2012-05-01/1mo"), expected.map(|day| format!("{day}T00:00:00Z")));
-        assert_eq!(instants("2012-01-31..2013-02-28/12mo"), ["2012-01-31T00:00:00Z"; 1].into_iter().chain(["2013-01-31T00:00:00Z"]).collect::<Vec<_>>());
+        assert_eq!(
+            instants("2012-01-31..2013-02-28/12mo"),
+            ["2012-01-31T00:00:00Z"; 1].into_iter().chain(["2013-01-31T00:00:00Z"]).collect::<Vec<_>>()
+        );
     }
 
     #[test]
@@ -152,6 +193,7 @@ mod tests {
             ("2011-01-01..2011-02-01/0mo", "step is 0"),
             ("2011-01-01..2011-02-01/0d", "step is 0"),
             ("2011-01-01..2011-02-01/soon", "`soon`"),
+            ("2011-01-01..2012-01-01/1s", "more than 1000000"),
             ("2011-01-01..2011-02-01/1ns", "fraction of a microsecond"),
             ("2011-01-01T00:00:00.0000001Z", "fraction of a microsecond"),
         ];

@@ -22,3 +22,14 @@ impl FromStr for Columns {
         todo!()
     }
 }
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self {
+            customer: "customer_id".to_owned(),
+            time: "ordered_at".to_owned(),
+            amount: vec!["amount".to_owned()],
+            order: None,
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::{Columns, Totals};
 use chrono::{DateTime, Utc};
+use std::fmt;
 use std::path::PathBuf;
 
 /// Where the rows come from.
@@ -11,6 +12,15 @@ pub enum Input {
     File(PathBuf),
     /// `--orders -`: read once.
     StandardInput,
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "`{}`", path.display()),
+            Self::StandardInput => write!(f, "standard input"),
+        }
+    }
 }
 
 /// Adds up the orders before `as_of`.

@@ -29,7 +29,14 @@ pub struct LeftOut {
 
 impl Totals {
     /// Appends a customer.
-    pub fn push(&mut self, id: &str, last_order: DateTime<Utc>, orders: u64, money: f64, as_of: DateTime<Utc>) {
+    pub fn push(
+        &mut self,
+        id: &str,
+        last_order: DateTime<Utc>,
+        orders: u64,
+        money: f64,
+        as_of: DateTime<Utc>,
+    ) {
         self.ids.push(id);
         self.columns.recency.push(whole_days(last_order, as_of));
         self.columns.frequency.push(orders as f64);
