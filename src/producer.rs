@@ -9,6 +9,7 @@
 //! as it was, and never in part.
 
 pub mod check;
+mod fit;
 mod packer;
 pub mod source;
 mod topics;
@@ -22,6 +23,7 @@ use crate::kafka::{Cluster, Connection, KafkaError, Newest, PROPERTY_HINT, Right
 use crate::message::EncodedSnapshot;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Progress;
+use fit::{Fit, TooLarge};
 use packer::{Bounds, Packer};
 use source::orders::Orders;
 use source::{Random, Snapshots};
@@ -97,10 +99,11 @@ impl Options {
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
     let vitals = Vitals::start(&options)?;
     let starting = start(&options, &vitals);
-    let mut sender = tokio::select! {
+    let (cluster, mut sender) = tokio::select! {
         () = shutdown.requested() => return Ok(()),
-        sender = starting => sender?,
+        started = starting => started?,
     };
+    let mut fit = Fit::ask(&cluster, &options.kafka).await.map_err(unusable)?;
     let source = tokio::select! {
         () = shutdown.requested() => return Ok(()),
         source = source(&options, &vitals) => source?,
@@ -116,6 +119,11 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
         };
         // A source that failed gets a moment even where the interval is 0.
         let pause = if batches.is_empty() { options.interval.max(LONGEST_PAUSE) } else { options.pause() };
+        if batches.iter().any(|batch| fit.check(batch).is_err()) {
+            // The limits may have been raised since.
+            fit = Fit::ask(&cluster, &options.kafka).await.map_err(unusable)?;
+            batches.iter().try_for_each(|batch| fit.check(batch)).map_err(too_large)?;
+        }
         sender = send(sender, batches, &mut packer, &options, begun, &vitals).await?;
         progress.left(packer.left());
         if !packer.is_done() {
@@ -211,11 +219,11 @@ fn log_sent(batches: &[EncodedSnapshot], sent: &[Sent], took: Duration) {
 }
 
 /// Waits for the topics, and opens the transactional id.
-async fn start(options: &Options, vitals: &Vitals) -> Result<Sender, Failure> {
+async fn start(options: &Options, vitals: &Vitals) -> Result<(Arc<Cluster>, Sender), Failure> {
     let cluster = Arc::new(Cluster::new(&options.kafka, Right::Write).map_err(unusable)?);
     let partitions = topics::ensure(&cluster, options, vitals).await.map_err(unusable)?;
     let sender = open(options, vitals).await?;
-    vitals.opened(cluster, options);
+    vitals.opened(Arc::clone(&cluster), options);
     let (customers, orders) = match &options.origin {
         Origin::Random(random) => (Some(random.customers), None),
         Origin::Orders(orders) => (None, Some(orders)),
@@ -235,7 +243,7 @@ async fn start(options: &Options, vitals: &Vitals) -> Result<Sender, Failure> {
         env_file = options.env_file.as_ref().map(|path| tracing::field::display(path.display())),
         "ready"
     );
-    Ok(sender)
+    Ok((cluster, sender))
 }
 
 /// A new client with the transactional id.
@@ -243,6 +251,11 @@ async fn open(options: &Options, vitals: &Vitals) -> Result<Sender, Failure> {
     let sender = Sender::new(&options.kafka, &options.transactional_id).map_err(unusable)?;
     transaction::open(&sender, vitals).await.map_err(|error| failure(error, options))?;
     Ok(sender)
+}
+
+fn too_large(error: TooLarge) -> Failure {
+    let hint = error.hint();
+    Failure::at_work(error, hint)
 }
 
 fn unusable(error: KafkaError) -> Failure {

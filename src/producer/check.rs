@@ -4,6 +4,7 @@
 //!
 //! **Nothing is sent or created, and a producer that works under the transactional id goes on.**
 
+use super::fit::AROUND;
 use super::{Options, Origin, source};
 use crate::checklist::brokers::{Brokers, missing_topics};
 use crate::checklist::{Answer, Findings, Outcome, Question, go_through};
@@ -13,9 +14,6 @@ use crate::metric::{Metric, PerMetric};
 use crate::shutdown::Shutdown;
 use std::process::ExitCode;
 use tokio::runtime::Handle;
-
-/// What a batch of records has beside the body of its only message: heads, key, lengths. In bytes, at most.
-const AROUND: u64 = 200;
 
 /// What is asked about, and what was found out so far.
 struct Subject {
@@ -168,7 +166,7 @@ fn message_size(subject: &mut Subject) -> Outcome {
 fn too_large(found: &mut Findings, topic: &str, settings: &TopicSettings, size: u64, limits: &Limits) {
     let Some(limit) = settings.max_message_bytes.filter(|limit| *limit < size) else { return };
     let what = format!("`{topic}` takes {limit} bytes (max.message.bytes), and a message has up to {size}");
-    if limits.compresses {
+    if limits.codec.is_some() {
         found.warn(
             what,
             "it may fit once it is compressed; to be sure, raise max.message.bytes of the topics",
@@ -184,7 +182,10 @@ mod tests {
 
     #[test]
     fn a_message_that_a_topic_does_not_take_fails_unless_it_is_compressed() {
-        let limits = |compresses| Limits { message_bytes: 9, queue_bytes: 9, compresses, transaction_ms: 9 };
+        let limits = |compresses: bool| {
+            let codec = compresses.then(|| "lz4".to_owned());
+            Limits { message_bytes: 9, queue_bytes: 9, codec, transaction_ms: 9 }
+        };
         let judged = |limit, compresses| {
             let settings = TopicSettings { max_message_bytes: limit, ..TopicSettings::default() };
             let mut found = Findings::default();

@@ -11,8 +11,8 @@ pub struct Limits {
     pub message_bytes: u64,
     /// `queue.buffering.max.kbytes`, in bytes.
     pub queue_bytes: u64,
-    /// Whether messages are compressed, so that the brokers see fewer bytes.
-    pub compresses: bool,
+    /// What messages are compressed with, so that the brokers see fewer bytes; `None`: nothing.
+    pub codec: Option<String>,
     /// `transaction.timeout.ms`
     pub transaction_ms: i64,
 }
@@ -25,11 +25,11 @@ impl Limits {
     pub fn of(connection: &Connection) -> Result<Self, KafkaError> {
         let settings = Settings::of_client(&connection.client_config(&DEFAULTS, &FIXED))?;
         let number = |name: &str| settings.get(name).and_then(|value| value.parse().ok());
-        let codecs = ["compression.codec", "topic.compression.codec"].map(|name| settings.get(name));
+        let codecs = ["topic.compression.codec", "compression.codec"].map(|name| settings.get(name));
         Ok(Self {
             message_bytes: number("message.max.bytes").unwrap_or(u64::MAX),
             queue_bytes: number("queue.buffering.max.kbytes").map_or(u64::MAX, |kbytes| kbytes * 1024),
-            compresses: codecs.into_iter().flatten().any(|codec| codec != "none" && codec != "inherit"),
+            codec: codecs.into_iter().flatten().find(|codec| *codec != "none" && *codec != "inherit").map(Into::into),
             transaction_ms: number("transaction.timeout.ms")
                 .and_then(|ms| i64::try_from(ms).ok())
                 .unwrap_or(60_000),
@@ -51,13 +51,13 @@ mod tests {
     #[test]
     fn the_limits_of_a_client_are_those_of_its_properties() {
         let usual = limits(&[]);
-        let expected = (1_000_000_000, 1_048_576 * 1024, false, 60_000);
+        let expected = (1_000_000_000, 1_048_576 * 1024, None, 60_000);
         assert_eq!(
-            (usual.message_bytes, usual.queue_bytes, usual.compresses, usual.transaction_ms),
+            (usual.message_bytes, usual.queue_bytes, usual.codec, usual.transaction_ms),
             expected
         );
         assert_eq!(limits(&[("message.max.bytes", "5000")]).message_bytes, 5000);
-        assert!(limits(&[("compression.type", "zstd")]).compresses);
+        assert_eq!(limits(&[("compression.type", "zstd")]).codec.as_deref(), Some("zstd"));
         assert_eq!(limits(&[("transaction.timeout.ms", "90000")]).transaction_ms, 90_000);
     }
 }
