@@ -122,7 +122,8 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
         if batches.iter().any(|batch| fit.check(batch).is_err()) {
             // The limits may have been raised since.
             fit = Fit::ask(&cluster, &options.kafka).await.map_err(unusable)?;
-            batches.iter().try_for_each(|batch| fit.check(batch)).map_err(too_large)?;
+            let fits = batches.iter().try_for_each(|batch| fit.check(batch));
+            fits.map_err(|error| too_large(error, &options))?;
         }
         sender = send(sender, batches, &mut packer, &options, begun, &vitals).await?;
         progress.left(packer.left());
@@ -253,8 +254,11 @@ async fn open(options: &Options, vitals: &Vitals) -> Result<Sender, Failure> {
     Ok(sender)
 }
 
-fn too_large(error: TooLarge) -> Failure {
-    let hint = error.hint();
+fn too_large(error: TooLarge, options: &Options) -> Failure {
+    let hint = error.hint(match &options.origin {
+        Origin::Random(_) => "send fewer --customers",
+        Origin::Orders(_) => "make snapshots of a part of the customers, each with a --population",
+    });
     Failure::at_work(error, hint)
 }
 

@@ -110,15 +110,15 @@ impl Fit {
 }
 
 impl TooLarge {
-    /// What to do about it.
-    pub fn hint(&self) -> String {
+    /// What to do about it; `fewer` is how to send fewer customers.
+    pub fn hint(&self, fewer: &str) -> String {
         let Bytes { zstd, is_compressed, .. } = self.bytes;
         match self.setting {
-            Setting::Client(name) => format!("raise {name} in --kafka-property"),
+            Setting::Client(name) => format!("raise {name} in --kafka-property, or {fewer}"),
             Setting::Topic if !is_compressed && zstd <= self.limit => {
-                "give --kafka-property compression.type=zstd, or raise max.message.bytes of the topics".to_owned()
+                format!("give --kafka-property compression.type=zstd, raise max.message.bytes of the topics, or {fewer}")
             }
-            Setting::Topic => "raise max.message.bytes of the topics, or send the customers as several populations".to_owned(),
+            Setting::Topic => format!("raise max.message.bytes of the topics, or {fewer}"),
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
     fn what_is_too_large_names_sizes_limits_and_what_would_help() {
         let said = |fit: Fit| {
             let error = fit.check(&batch(10_000)).unwrap_err();
-            format!("{error}; {}", error.hint())
+            format!("{error}; {}", error.hint("send fewer"))
         };
         let topic = said(fit(Some(50_000), u64::MAX, None));
         for word in ["`recency`", "10000 customers", "takes 50000", "max.message.bytes", "with zstd", "compression.type=zstd"] {
@@ -191,7 +191,7 @@ mod tests {
         }
         let client = said(fit(None, 30_000, Some("zstd")));
         assert!(client.contains("before compression (message.max.bytes)") && client.contains("raise"), "{client}");
-        assert!(said(fit(Some(300), u64::MAX, Some("zstd"))).contains("several populations"));
+        assert!(said(fit(Some(300), u64::MAX, Some("zstd"))).ends_with("topics, or send fewer"));
     }
 
     #[test]

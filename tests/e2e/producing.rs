@@ -109,7 +109,7 @@ fn a_batch_too_large_alone_ends_a_producer_that_sends_many_batches() {
     let world = World::new("together_too_large", 1);
     limit_messages(&world.kafka, &world.topics[1], 1_000);
     let mut producer = world.producer(&["--interval", "0", "--customers", "5000"]);
-    producer.fails(1, "the brokers refuse the batch");
+    producer.fails(1, "the topic takes 1000 at most");
     assert_eq!(sent(&producer), 0);
     // What it had sent is aborted and not left open, so the reader is through at once.
     stores_exactly(&world, 0, 5_000);

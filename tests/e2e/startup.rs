@@ -200,7 +200,7 @@ fn a_batch_that_the_brokers_will_never_take_ends_the_producer() {
     let world = World::new("too_large", 1);
     world.topics.iter().for_each(|topic| crate::kafka::limit_messages(&world.kafka, topic, 1_000));
     let mut producer = world.producer(&["--batches", "1", "--customers", "5000"]);
-    producer.fails(1, "the brokers refuse the batch");
+    producer.fails(1, "at most (max.message.bytes)");
     assert!(producer.said().contains("--customers"), "{}", producer.said());
 }
 
