@@ -30,6 +30,7 @@ class Backlog:
     batches: int
     partitions: int = 1
     name: str = ""
+    codec: str = "none"  # of the messages
 
     @property
     def rows(self) -> int:
@@ -60,7 +61,7 @@ def bodies(customers: int, count: int, seed: int = 1) -> list[list[bytes]]:
     return made
 
 
-def transactional(servers: str, name: str) -> Producer:
+def transactional(servers: str, name: str, codec: str = "none") -> Producer:
     producer = Producer(
         {
             "bootstrap.servers": servers,
@@ -69,6 +70,7 @@ def transactional(servers: str, name: str) -> Producer:
             "queue.buffering.max.kbytes": 2_000_000,
             "batch.size": 4_000_000,
             "linger.ms": 0,
+            "compression.type": codec,
             "log_level": 3,
         }
     )
@@ -82,7 +84,7 @@ def preload(servers: str, backlog: Backlog) -> int:
     if not backlog.batches:
         return 0
     pool = bodies(backlog.customers, min(BODIES, backlog.batches))
-    producer = transactional(servers, f"bench-{uuid.uuid4()}")
+    producer = transactional(servers, f"bench-{uuid.uuid4()}", backlog.codec)
     total, bytes_open, batches_open = 0, 0, 0
     for number in range(backlog.batches):
         if not batches_open:
