@@ -22,7 +22,7 @@ use super::Snapshots;
 use crate::kafka::Newest;
 use crate::message::{EncodedSnapshot, Snapshot};
 use crate::metrics::{IntCounter, IntCounterVec};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use std::collections::HashSet;
 use std::fmt;

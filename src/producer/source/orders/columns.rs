@@ -214,14 +214,3 @@ mod tests {
         }
     }
 }
-
-impl Default for Columns {
-    fn default() -> Self {
-        Self {
-            customer: "customer_id".to_owned(),
-            time: "ordered_at".to_owned(),
-            amount: vec!["amount".to_owned()],
-            order: None,
-        }
-    }
-}
