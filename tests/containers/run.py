@@ -114,7 +114,8 @@ def first_start(services):
     services.healthy("reader")
     wait_for("a new user sees batches in Postgres", lambda: services.batches() >= 3, 60)
     shown = services.compose("exec", "-T", "postgres", "psql", "-U", "rfm", "-c",
-                             "SELECT segment, count(*) FROM segments GROUP BY 1")
+                             "SELECT segment, count(*) FROM segments WHERE batch_id = "
+                             "(SELECT id FROM batches ORDER BY as_of DESC, produced_at DESC LIMIT 1) GROUP BY 1")
     check("the guide's command shows the segments", "champions" in shown, shown)
     partitions = services.sql("SELECT count(*) FROM progress")
     check("three partitions, as PRODUCE_PARTITIONS says", partitions == "3", partitions)
