@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 
-from . import against, document, kernels, latency, memory, picture, small, throughput
+from . import against, document, kernels, latency, memory, orders, picture, small, throughput
 from .servers import Servers
 
 BENCHMARKS = {
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "latency": latency,
     "kernels": kernels,
     "memory": memory,
+    "orders": orders,
 }
 
 
