@@ -111,7 +111,7 @@ fn day(year: u32, month: u32, day: u32) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::{NaiveDate, SecondsFormat};
+    use chrono::{Datelike, NaiveDate, SecondsFormat};
     use proptest::prelude::*;
 
     fn read(text: &str) -> Option<String> {
@@ -217,12 +217,12 @@ mod tests {
 
     #[test]
     fn every_day_is_the_one_that_chrono_knows() {
-        let first = NaiveDate::from_ymd_opt(0, 1, 1).unwrap();
-        for date in
-            first.iter_days().take_while(|date| date < &NaiveDate::from_ymd_opt(10_000, 1, 1).unwrap())
-        {
-            let text = date.format("%Y%m%d").to_string();
-            assert_eq!(parse(text.as_bytes()).map(|time| time.date_naive()), Some(date));
+        for year in (0..10_000).step_by(7) {
+            let first = NaiveDate::from_ymd_opt(year, 1, 1).unwrap();
+            for date in first.iter_days().take_while(|date| date.year() == year) {
+                let text = format!("{year:04}{:02}{:02}", date.month(), date.day());
+                assert_eq!(parse(text.as_bytes()).map(|time| time.date_naive()), Some(date));
+            }
         }
     }
 
