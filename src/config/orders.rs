@@ -69,7 +69,7 @@ impl OrdersFlags {
             let hint = "give --orders-url postgres://USER:PASSWORD@HOST:PORT/DATABASE, or PRODUCE_ORDERS_URL";
             return Err(Failure::configuration(anyhow!("--orders-sql has no database"), hint.to_owned()));
         };
-        let address = Address::new(url, "--orders-url", "rfm-producer").map_err(wrong_address)?;
+        let address = Address::to_read(url, "--orders-url", "rfm-producer").map_err(wrong_address)?;
         Ok(sql::Query { text: query.to_owned(), address })
     }
 

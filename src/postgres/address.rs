@@ -79,6 +79,23 @@ impl Address {
     /// # Errors
     /// [`PostgresError::BadUrl`], [`PostgresError::RawPassword`].
     pub fn new(url: &str, flag: &'static str, application: &'static str) -> Result<Self, PostgresError> {
+        Self::parse(url, flag, application, true)
+    }
+
+    /// The address of a database that is only read: any server will do.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn to_read(url: &str, flag: &'static str, application: &'static str) -> Result<Self, PostgresError> {
+        Self::parse(url, flag, application, false)
+    }
+
+    fn parse(
+        url: &str,
+        flag: &'static str,
+        application: &'static str,
+        is_written: bool,
+    ) -> Result<Self, PostgresError> {
         let mut parameters = libpq::parse(url).map_err(|_| PostgresError::BadUrl {
             flag,
             what: unknown_parameter(url).map_or_else(
@@ -94,10 +111,13 @@ impl Address {
         let effective = libpq::effective(&string(&parameters)).map_err(unusable)?;
         let hosts =
             1 + ["host", "hostaddr"].map(|name| commas(&effective, name)).into_iter().max().unwrap_or(0);
-        check_values(&effective, hosts).and_then(|()| check_files(&effective)).map_err(unusable)?;
-        let of_several = (hosts > 1 && effective.get(OF_SEVERAL_HOSTS.0).is_none_or(|attrs| attrs == "any"))
-            .then_some(OF_SEVERAL_HOSTS)
-            .filter(|(name, _)| !parameters.contains_key(*name));
+        check_values(&effective, hosts, is_written)
+            .and_then(|()| check_files(&effective))
+            .map_err(unusable)?;
+        let of_several =
+            (is_written && hosts > 1 && effective.get(OF_SEVERAL_HOSTS.0).is_none_or(|attrs| attrs == "any"))
+                .then_some(OF_SEVERAL_HOSTS)
+                .filter(|(name, _)| !parameters.contains_key(*name));
         let missing = DEFAULTS.into_iter().filter(|(name, _)| !effective.contains_key(*name));
         let defaults: Vec<_> =
             missing.chain(of_several).chain([("fallback_application_name", application)]).collect();
@@ -186,7 +206,7 @@ fn longest_connect(effective: &Parameters, hosts: u64) -> Duration {
 }
 
 /// Checks what libpq looks at only when it connects.
-fn check_values(effective: &Parameters, hosts: u64) -> Result<(), String> {
+fn check_values(effective: &Parameters, hosts: u64, is_written: bool) -> Result<(), String> {
     let of = |name: &str| effective.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
     for name in INTEGERS {
         if of(name).is_some_and(|value| value.parse::<i32>().is_err()) {
@@ -202,7 +222,7 @@ fn check_values(effective: &Parameters, hosts: u64) -> Result<(), String> {
     if of("hostaddr").is_some_and(|list| !list.split(',').all(|one| one.parse::<IpAddr>().is_ok())) {
         return Err("`hostaddr` is not an IP address".to_owned());
     }
-    if of("target_session_attrs").is_some_and(|attributes| ONLY_READ.contains(&attributes)) {
+    if is_written && of("target_session_attrs").is_some_and(|attributes| ONLY_READ.contains(&attributes)) {
         return Err("`target_session_attrs` asks for a server that only reads".to_owned());
     }
     let ports = 1 + commas(effective, "port");
@@ -297,6 +317,14 @@ mod tests {
             let attributes = address(url).parameters.get("target_session_attrs").cloned();
             assert_eq!(attributes.as_deref(), expected, "{url}");
         }
+    }
+
+    #[test]
+    fn what_is_only_read_may_be_any_server() {
+        let of = |url| Address::to_read(url, "--orders-url", "rfm-producer").unwrap();
+        assert_eq!(of("postgres://h,i/d").parameters.get("target_session_attrs"), None);
+        let standby = of("postgres://h,i/d?target_session_attrs=prefer-standby");
+        assert_eq!(standby.parameters["target_session_attrs"], "prefer-standby");
     }
 
     #[test]

@@ -7,9 +7,9 @@ use super::error::NoConnection;
 use super::libpq::{Connection, Refused};
 use super::sqlstate::{Admission, SqlState};
 use super::{Address, PostgresError};
+use diesel::Connection as _;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
-use diesel::{Connection as _, ConnectionError};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to say why it refuses. It has just refused something.
@@ -21,7 +21,17 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// [`PostgresError::Unreachable`] and [`PostgresError::Refused`].
 pub(super) fn connect(address: &Address) -> Result<PgConnection, PostgresError> {
     let begun = Instant::now();
-    PgConnection::establish(&address.string()).map_err(|error| why(address, &error, begun.elapsed()))
+    PgConnection::establish(&address.string())
+        .map_err(|error| why(address, &error.to_string(), begun.elapsed()))
+}
+
+/// Connects, without Diesel.
+///
+/// # Errors
+/// As above.
+pub(super) fn connect_plainly(address: &Address) -> Result<Connection, PostgresError> {
+    let begun = Instant::now();
+    Connection::connect(&address.string()).map_err(|said| why(address, &said, begun.elapsed()))
 }
 
 /// PgBouncer has one code for whatever it refuses itself, from a wrong password to a pool that is full for now.
@@ -48,9 +58,9 @@ pub(super) fn open(address: &Address, changes: &[(&str, &str)]) -> Result<Connec
     Err(reason.unwrap_or_else(Refused::silence))
 }
 
-/// Judges a connection that failed after `took`.
-fn why(address: &Address, error: &ConnectionError, took: Duration) -> PostgresError {
-    let plain = || NoConnection { sqlstate: None, message: one_line(&error.to_string()) };
+/// Judges a connection that failed after `took`, of which libpq `said` why.
+fn why(address: &Address, said: &str, took: Duration) -> PostgresError {
+    let plain = || NoConnection { sqlstate: None, message: one_line(said) };
     // Nobody answered, and asking again would only take as long.
     if took >= address.longest_connect() {
         return PostgresError::Unreachable(plain().into());

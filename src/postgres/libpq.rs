@@ -8,8 +8,10 @@
 #![expect(unsafe_code, reason = "pq-sys offers nothing else")]
 
 mod connection;
+mod query;
 
 pub(super) use connection::{Connection, Refused};
+pub(super) use query::Complaint;
 
 use crate::c_text::c_text;
 use pq_sys::{

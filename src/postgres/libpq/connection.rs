@@ -89,6 +89,11 @@ impl Connection {
         Self(unsafe { PQconnectStart(string.as_ptr()) })
     }
 
+    /// A connection that libpq made. From here on it is freed here.
+    pub(super) fn of(pointer: *mut PGconn) -> Self {
+        Self(pointer)
+    }
+
     /// The connection for libpq.
     pub(super) fn pointer(&self) -> Option<*mut PGconn> {
         NonNull::new(self.0).map(NonNull::as_ptr)
