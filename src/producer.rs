@@ -144,7 +144,9 @@ async fn source(options: &Options, vitals: &Vitals) -> Result<Snapshots, Failure
         Origin::Random(random) => return Ok(random.clone().snapshots()),
         Origin::Orders(orders) => orders.clone(),
     };
-    let newest = Newest::default();
+    let (kafka, keys) = (options.kafka.clone(), orders.keys());
+    let reading = tokio::task::spawn_blocking(move || Newest::read(&kafka, &keys));
+    let newest = reading.await.map_err(|error| Failure::at_work(error, None))?.map_err(unusable)?;
     Ok(orders.snapshots(newest, vitals.orders()))
 }
 

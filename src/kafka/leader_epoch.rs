@@ -11,21 +11,51 @@ use rdkafka::TopicPartitionList;
 use rdkafka::bindings as native;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::types::RDKafkaRespErr;
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 use std::ptr::NonNull;
 use std::time::Duration;
 
 /// What a consumer received from one partition.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(super) struct Received<T> {
     /// The topic; empty if an error has none.
     pub(super) topic: String,
     /// The partition number.
     pub(super) partition: i32,
     /// The offset of the message, or the one that the error is about.
     pub(super) offset: i64,
-    /// The key of a message, or the code and librdkafka's sentence of an error.
-    pub(super) what: Result<Option<Vec<u8>>, (RDKafkaRespErr, String)>,
+    /// What was kept of a message, or the code and librdkafka's sentence of an error.
+    pub(super) what: Result<T, (RDKafkaRespErr, String)>,
+}
+
+/// A message, as long as librdkafka lends it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lent<'a> {
+    /// Its key.
+    pub(super) key: Option<&'a [u8]>,
+    /// Its body; `None` is a tombstone.
+    pub(super) body: Option<&'a [u8]>,
+    /// Its time, in milliseconds since 1970; -1 if it has none.
+    pub(super) time: i64,
+}
+
+impl<'a> Lent<'a> {
+    /// # Safety
+    /// `said` is a message, and no error, and lives as long as what is returned.
+    unsafe fn new(said: &'a native::rd_kafka_message_t) -> Self {
+        let mut kind = native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: by the contract of this function; key and payload are null or as long as the message says.
+        unsafe {
+            let bytes = |bytes: *mut c_void, length| {
+                (!bytes.is_null()).then(|| std::slice::from_raw_parts(bytes.cast::<u8>(), length))
+            };
+            Self {
+                key: bytes(said.key, said.key_len),
+                body: bytes(said.payload, said.len),
+                time: native::rd_kafka_message_timestamp(said, &raw mut kind),
+            }
+        }
+    }
 }
 
 /// Sets the leader epoch of a list's element, if the list has that topic and partition.
@@ -52,14 +82,19 @@ pub(super) fn of(list: &TopicPartitionList) -> Vec<Option<i32>> {
     }
 }
 
-/// The next message or error of a consumer that belongs to no group; `None` if none comes in time.
-pub(super) fn next<C: ClientContext>(client: &Client<C>, timeout: Duration) -> Option<Received> {
+/// The next message, of which `keep` says what is kept, or the next error of a consumer that belongs to no group; `None`
+/// if none comes in time.
+pub(super) fn next<C: ClientContext, T>(
+    client: &Client<C>,
+    timeout: Duration,
+    keep: impl FnOnce(Lent<'_>) -> T,
+) -> Option<Received<T>> {
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the client is borrowed, so its pointer is alive. The message belongs to the caller, and is
     // freed below.
     let message = NonNull::new(unsafe { native::rd_kafka_consumer_poll(client.native_ptr(), millis) })?;
     // SAFETY: the message is alive until it is destroyed. An error may have no topic. The payload of an error
-    // is its sentence and ends in zero. Of a message only the key is read: `key_len` bytes, or null.
+    // is its sentence and ends in zero.
     let received = unsafe {
         let said = message.as_ref();
         let topic = match said.rkt.is_null() {
@@ -67,10 +102,7 @@ pub(super) fn next<C: ClientContext>(client: &Client<C>, timeout: Duration) -> O
             false => c_text(native::rd_kafka_topic_name(said.rkt)),
         };
         let what = match said.err {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR if said.key.is_null() => Ok(None),
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
-                Ok(Some(std::slice::from_raw_parts(said.key.cast::<u8>(), said.key_len).to_vec()))
-            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(keep(Lent::new(said))),
             code => Err((code, c_text(native::rd_kafka_message_errstr(said)))),
         };
         Received { topic, partition: said.partition, offset: said.offset, what }

@@ -149,7 +149,7 @@ impl Cluster {
         &self,
         client: &Client<Reporting>,
         mut open: BTreeMap<TopicPartition, i64>,
-        mut is_answer: impl FnMut(TopicPartition, i64, Received) -> bool,
+        mut is_answer: impl FnMut(TopicPartition, i64, Received<Option<Vec<u8>>>) -> bool,
     ) -> Result<(), KafkaError> {
         let patience = ANSWER_TIMEOUT + EACH * open.len() as u32;
         let mut deadline = Instant::now() + patience;
@@ -160,7 +160,8 @@ impl Cluster {
                 let what = "the brokers do not answer whether the log was cut";
                 return Err(trouble.explain(KafkaError::Transient(what.into())));
             }
-            let Some(received) = leader_epoch::next(client, left) else { continue };
+            let received = leader_epoch::next(client, left, |message| message.key.map(<[u8]>::to_vec));
+            let Some(received) = received else { continue };
             if let Err((code, why)) = &received.what {
                 let error = RdKafkaError::Global((*code).into());
                 trouble.note(&error, why);

@@ -21,6 +21,7 @@ mod kafka;
 mod keys;
 mod membership;
 mod memory;
+mod newest;
 mod orders;
 mod others;
 mod outages;
