@@ -7,12 +7,16 @@ use crate::kafka::{Cluster, Connection, KafkaError, Limits, TopicSettings};
 use crate::message::EncodedSnapshot;
 use crate::metric::{Metric, PerMetric};
 use std::fmt;
+use std::time::Duration;
 
 /// What a batch of records has beside the body of its only message: heads, key, lengths. In bytes, at most.
 pub const AROUND: u64 = 200;
 
 /// The level that librdkafka compresses with where none is set.
 const ZSTD_LEVEL: i32 = 3;
+
+/// How long the brokers may take to tell their limits. (The embedded broker of the quick start never does.)
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// The limits of the client and of the topics.
 pub struct Fit {
@@ -63,10 +67,11 @@ impl Fit {
     /// Asks the brokers for their limits.
     ///
     /// # Errors
-    /// [`KafkaError::Property`]. A broker that does not answer is none: it judges what is sent itself.
+    /// [`KafkaError::Property`]. A broker that does not answer soon is none: it judges what is sent itself.
     pub async fn ask(cluster: &Cluster, kafka: &Connection) -> Result<Self, KafkaError> {
         let limits = Limits::of(kafka)?;
-        let settings: Option<PerMetric<TopicSettings>> = cluster.topic_settings().await.unwrap_or_default();
+        let asked = tokio::time::timeout(ANSWER, cluster.topic_settings()).await;
+        let settings: Option<PerMetric<TopicSettings>> = asked.ok().and_then(Result::ok).flatten();
         let topics = settings.map(|settings| settings.map(|settings| settings.max_message_bytes));
         Ok(Self { kafka: kafka.clone(), limits, topics: topics.unwrap_or_default() })
     }
@@ -96,7 +101,9 @@ impl Fit {
         let zstd = zstd::bulk::compress(body, ZSTD_LEVEL).map_or(plain, |body| body.len() as u64 + AROUND);
         // Of another codec the size is not known here. The brokers judge it.
         let is_compressed = self.limits.codec.as_deref() == Some("zstd");
-        if setting == Setting::Topic && (is_compressed && zstd <= limit || !is_compressed && self.limits.codec.is_some()) {
+        if setting == Setting::Topic
+            && (is_compressed && zstd <= limit || !is_compressed && self.limits.codec.is_some())
+        {
             return Ok(());
         }
         Err(TooLarge {
@@ -116,7 +123,9 @@ impl TooLarge {
         match self.setting {
             Setting::Client(name) => format!("raise {name} in --kafka-property, or {fewer}"),
             Setting::Topic if !is_compressed && zstd <= self.limit => {
-                format!("give --kafka-property compression.type=zstd, raise max.message.bytes of the topics, or {fewer}")
+                format!(
+                    "give --kafka-property compression.type=zstd, raise max.message.bytes of the topics, or {fewer}"
+                )
             }
             Setting::Topic => format!("raise max.message.bytes of the topics, or {fewer}"),
         }
@@ -140,7 +149,9 @@ impl fmt::Display for TooLarge {
         let of_compressed = if *is_compressed { "compressed" } else { "with zstd" };
         write!(f, "{zstd} {of_compressed}), and ")?;
         match setting {
-            Setting::Client(name) => write!(f, "this client sends {limit} at most before compression ({name})")?,
+            Setting::Client(name) => {
+                write!(f, "this client sends {limit} at most before compression ({name})")?
+            }
             Setting::Topic => write!(f, "the topic takes {limit} at most (max.message.bytes)")?,
         }
         write!(f, ": about {} customers fit", self.fitting())
@@ -186,11 +197,21 @@ mod tests {
             format!("{error}; {}", error.hint("send fewer"))
         };
         let topic = said(fit(Some(50_000), u64::MAX, None));
-        for word in ["`recency`", "10000 customers", "takes 50000", "max.message.bytes", "with zstd", "compression.type=zstd"] {
+        for word in [
+            "`recency`",
+            "10000 customers",
+            "takes 50000",
+            "max.message.bytes",
+            "with zstd",
+            "compression.type=zstd",
+        ] {
             assert!(topic.contains(word), "{topic}");
         }
         let client = said(fit(None, 30_000, Some("zstd")));
-        assert!(client.contains("before compression (message.max.bytes)") && client.contains("raise"), "{client}");
+        assert!(
+            client.contains("before compression (message.max.bytes)") && client.contains("raise"),
+            "{client}"
+        );
         assert!(said(fit(Some(300), u64::MAX, Some("zstd"))).ends_with("topics, or send fewer"));
     }
 

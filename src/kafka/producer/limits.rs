@@ -29,7 +29,11 @@ impl Limits {
         Ok(Self {
             message_bytes: number("message.max.bytes").unwrap_or(u64::MAX),
             queue_bytes: number("queue.buffering.max.kbytes").map_or(u64::MAX, |kbytes| kbytes * 1024),
-            codec: codecs.into_iter().flatten().find(|codec| *codec != "none" && *codec != "inherit").map(Into::into),
+            codec: codecs
+                .into_iter()
+                .flatten()
+                .find(|codec| *codec != "none" && *codec != "inherit")
+                .map(Into::into),
             transaction_ms: number("transaction.timeout.ms")
                 .and_then(|ms| i64::try_from(ms).ok())
                 .unwrap_or(60_000),
@@ -52,10 +56,7 @@ mod tests {
     fn the_limits_of_a_client_are_those_of_its_properties() {
         let usual = limits(&[]);
         let expected = (1_000_000_000, 1_048_576 * 1024, None, 60_000);
-        assert_eq!(
-            (usual.message_bytes, usual.queue_bytes, usual.codec, usual.transaction_ms),
-            expected
-        );
+        assert_eq!((usual.message_bytes, usual.queue_bytes, usual.codec, usual.transaction_ms), expected);
         assert_eq!(limits(&[("message.max.bytes", "5000")]).message_bytes, 5000);
         assert_eq!(limits(&[("compression.type", "zstd")]).codec.as_deref(), Some("zstd"));
         assert_eq!(limits(&[("transaction.timeout.ms", "90000")]).transaction_ms, 90_000);
