@@ -6,6 +6,8 @@ use crate::world::World;
 use rfm_stream::failure::Failure;
 use rfm_stream::kafka::Connection;
 use rfm_stream::postgres::Address;
+use rfm_stream::producer::Origin;
+use rfm_stream::producer::source::Random;
 use rfm_stream::reader::quintile::Ties;
 use rfm_stream::reader::score::Rules;
 use rfm_stream::reader::segment::SegmentMap;
@@ -43,9 +45,8 @@ impl Running {
         let options = producer::Options {
             kafka: connection(world),
             interval: Duration::from_millis(20),
-            customers: 50,
+            origin: Origin::Random(Random { customers: 50, seed: Some(7), population: None }),
             batches: None,
-            seed: Some(7),
             partitions: 2,
             transactional_id: world.name.clone(),
             http: None,

@@ -72,6 +72,22 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Looks whether the orders can be read, without reading them, and says what was found.
+    ///
+    /// # Errors
+    /// They cannot: why not.
+    pub fn check(&self, columns: &Columns) -> anyhow::Result<String> {
+        match self {
+            Self::Csv(csv::Input::StandardInput) => Ok("standard input, which is not looked at".to_owned()),
+            Self::Csv(input) => {
+                csv::check(input, columns).map(|()| format!("{input} has the columns {columns}"))
+            }
+            Self::Sql(query) => sql::check(query, columns),
+        }
+    }
+}
+
 /// The counters of `/metrics`.
 #[derive(Clone, Debug)]
 pub struct Counters {

@@ -4,6 +4,7 @@
 //! does not name keeps its default.
 
 use anyhow::{anyhow, bail, ensure};
+use std::fmt;
 use std::str::FromStr;
 
 /// The names of the columns.
@@ -36,6 +37,14 @@ const EXAMPLE: &str =
 
 /// How a name is written that would otherwise end too early.
 const QUOTES: &str = "a name with `,`, `=`, `*` or `\"` stands in double quotes, a quote in it twice";
+
+impl fmt::Display for Columns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { customer, time, amount, order } = self;
+        write!(f, "customer=`{customer}`, time=`{time}`, amount=`{}`", amount.join("`*`"))?;
+        order.as_ref().map_or(Ok(()), |order| write!(f, ", order=`{order}`"))
+    }
+}
 
 impl FromStr for Columns {
     type Err = anyhow::Error;
