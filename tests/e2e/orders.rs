@@ -138,7 +138,7 @@ fn a_file_that_is_not_there_yet_is_waited_for() {
     let mut once = world.producer(&["--orders", file.flag(), "--as-of", QUARTER]);
     once.fails(1, "cannot be read");
     let mut daemon = world.producer(&["--orders", file.flag(), "--interval", "100ms"]);
-    daemon.wait_until_it_says("No such file");
+    daemon.wait_until_it_says("there is no such file");
     file.replace("customer_id,ordered_at,amount\n");
     daemon.wait_until_it_says("no customer has an order yet");
     file.replace(ORDERS);
