@@ -7,6 +7,7 @@ mod arguments;
 mod commands;
 mod database;
 mod env_file;
+mod kafka;
 mod orders;
 mod plain;
 mod values;
@@ -16,8 +17,7 @@ pub use env_file::EnvFile;
 
 use crate::failure::Failure;
 use crate::http::ListenAddress;
-use crate::kafka::{Cluster, Connection, Consumer, KafkaError, PROPERTY_HINT, Sender, parse_properties};
-use crate::metric::PerMetric;
+use crate::kafka::{Cluster, Consumer, KafkaError, PROPERTY_HINT, Sender};
 use crate::producer::Origin;
 use crate::producer::source::Random;
 use crate::reader::quintile::Ties;
@@ -31,12 +31,13 @@ use bytesize::ByteSize;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser};
 use database::DatabaseFlags;
+use kafka::KafkaFlags;
 use orders::OrdersFlags;
 use plain::plain;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use values::{duration, log_format, longer_than_nothing, ties};
+use values::{duration, longer_than_nothing, ties};
 
 /// Reads `.env` in the current directory or the nearest above, then the flags of the program.
 ///
@@ -53,83 +54,6 @@ pub fn parse<T: Parser>() -> Result<(T, EnvFile), Failure> {
     let env_file = EnvFile::load(is_ours)?;
     let flags = arguments::parse(std::env::args_os(), &env_file)?;
     Ok((flags, env_file))
-}
-
-/// Flags of both programs.
-#[derive(Debug, Args)]
-pub struct KafkaFlags {
-    /// Where the brokers are
-    #[arg(
-        long,
-        value_name = "HOST:PORT,…",
-        env = "KAFKA_BOOTSTRAP_SERVERS",
-        default_value = "localhost:9092"
-    )]
-    bootstrap_servers: String,
-    /// Topic of the recency messages
-    #[arg(long, value_name = "TOPIC", env = "RECENCY_TOPIC", default_value = "recency", value_parser = NonEmptyStringValueParser::new())]
-    recency_topic: String,
-    /// Topic of the frequency messages
-    #[arg(long, value_name = "TOPIC", env = "FREQUENCY_TOPIC", default_value = "frequency", value_parser = NonEmptyStringValueParser::new())]
-    frequency_topic: String,
-    /// Topic of the monetary messages
-    #[arg(long, value_name = "TOPIC", env = "MONETARY_TOPIC", default_value = "monetary", value_parser = NonEmptyStringValueParser::new())]
-    monetary_topic: String,
-    /// Any librdkafka property (TLS, SASL, …); repeatable. A VALUE that starts with " ends at the next ", and
-    /// "" in it means "; any other is taken as it is, in the variable up to its first comma
-    /// [env: KAFKA_PROPERTIES=NAME=VALUE,NAME="A,B"]
-    #[arg(long, value_name = "NAME=VALUE")]
-    kafka_property: Vec<String>,
-    /// The variable for --kafka-property
-    #[arg(long, hide = true, env = "KAFKA_PROPERTIES", hide_env_values = true, default_value = "")]
-    kafka_properties: String,
-    /// Format of log lines (the variable RUST_LOG sets the level)
-    #[arg(long, env = "LOG_FORMAT", default_value = "text", value_parser = log_format())]
-    log_format: LogFormat,
-}
-
-impl KafkaFlags {
-    fn connection(&self) -> Result<Connection, Failure> {
-        let topics = PerMetric {
-            recency: self.recency_topic.clone(),
-            frequency: self.frequency_topic.clone(),
-            monetary: self.monetary_topic.clone(),
-        };
-        let PerMetric { recency, frequency, monetary } = &topics;
-        plain::topics(&topics)?;
-        plain::brokers(&self.bootstrap_servers)?;
-        if recency == frequency || frequency == monetary || monetary == recency {
-            let error = anyhow!("two of the three topics have the same name: {}", topics);
-            return Err(Failure::configuration(error, None));
-        }
-        let properties = self.properties()?;
-        Ok(Connection { bootstrap_servers: self.bootstrap_servers.clone(), topics, properties })
-    }
-
-    /// The properties of the variable, then those of the flags.
-    fn properties(&self) -> Result<Vec<(String, String)>, Failure> {
-        let wrong = |source: &'static str| {
-            move |what: String| {
-                Failure::configuration(anyhow!(what).context(format!("{source} is wrong")), None)
-            }
-        };
-        let mut properties = parse_properties(&self.kafka_properties).map_err(wrong("KAFKA_PROPERTIES"))?;
-        for property in &self.kafka_property {
-            properties.extend(parse_properties(&quoted(property)).map_err(wrong("--kafka-property"))?);
-        }
-        Ok(properties)
-    }
-}
-
-/// A property of a flag in the notation of the variable. A flag holds one property, so its commas need no
-/// quotes, and quotes inside the value need no doubling.
-fn quoted(property: &str) -> String {
-    match property.split_once('=') {
-        Some((name, value)) if !value.starts_with('"') => {
-            format!("{name}=\"{}\"", value.trim().replace('"', "\"\""))
-        }
-        _ => property.to_owned(),
-    }
 }
 
 /// The failure for a property that librdkafka does not accept.
