@@ -109,7 +109,7 @@ impl ProducerFlags {
         Sender::check(&kafka, &self.transactional_id).map_err(wrong_property)?;
         Cluster::check(&kafka).and_then(|()| Cluster::check_creating(&kafka)).map_err(wrong_property)?;
         let origin = match self.orders.orders()? {
-            Some(orders) => Origin::Orders(orders),
+            Some(orders) => Origin::Orders(Box::new(orders)),
             None => Origin::Random(Random {
                 customers: self.customers as usize,
                 seed: self.seed,

@@ -63,7 +63,7 @@ pub enum Origin {
     /// Values made at random.
     Random(Random),
     /// Orders that are added up.
-    Orders(Orders),
+    Orders(Box<Orders>),
 }
 
 impl Options {
@@ -98,15 +98,9 @@ impl Options {
 /// What no retry can repair: above all, another producer with the same transactional id.
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
     let vitals = Vitals::start(&options)?;
-    let starting = start(&options, &vitals);
-    let (cluster, mut sender) = tokio::select! {
+    let Started { cluster, mut sender, mut fit, source } = tokio::select! {
         () = shutdown.requested() => return Ok(()),
-        started = starting => started?,
-    };
-    let mut fit = Fit::ask(&cluster, &options.kafka).await.map_err(unusable)?;
-    let source = tokio::select! {
-        () = shutdown.requested() => return Ok(()),
-        source = source(&options, &vitals) => source?,
+        started = start(&options, &vitals) => started?,
     };
     let mut packer = Packer::new(source, options.most(), options.bounds());
     let progress = Progress::begin(options.most(), "batches");
@@ -119,22 +113,40 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
         };
         // A source that failed gets a moment even where the interval is 0.
         let pause = if batches.is_empty() { options.interval.max(LONGEST_PAUSE) } else { options.pause() };
-        if batches.iter().any(|batch| fit.check(batch).is_err()) {
-            // The limits may have been raised since.
-            fit = Fit::ask(&cluster, &options.kafka).await.map_err(unusable)?;
-            let fits = batches.iter().try_for_each(|batch| fit.check(batch));
-            fits.map_err(|error| too_large(error, &options))?;
-        }
+        check_size(&batches, &mut fit, &cluster, &options).await?;
         sender = send(sender, batches, &mut packer, &options, begun, &vitals).await?;
         progress.left(packer.left());
         if !packer.is_done() {
-            tokio::select! {
-                () = shutdown.requested() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            rest(pause, &shutdown).await;
         }
     }
     Ok(())
+}
+
+/// Waits for the time of the next batch, or for the end.
+async fn rest(pause: Duration, shutdown: &Shutdown) {
+    tokio::select! {
+        () = shutdown.requested() => {}
+        () = tokio::time::sleep(pause) => {}
+    }
+}
+
+/// Compares the messages with the limits.
+///
+/// # Errors
+/// One of them is too large.
+async fn check_size(
+    batches: &[EncodedSnapshot],
+    fit: &mut Fit,
+    cluster: &Cluster,
+    options: &Options,
+) -> Result<(), Failure> {
+    if batches.iter().all(|batch| fit.check(batch).is_ok()) {
+        return Ok(());
+    }
+    // The limits may have been raised since.
+    *fit = Fit::ask(cluster, &options.kafka).await.map_err(unusable)?;
+    batches.iter().try_for_each(|batch| fit.check(batch)).map_err(|error| too_large(error, options))
 }
 
 /// What is to be sent. Of a range of snapshots, only what the topics do not have: the transactional id is opened, so
@@ -142,7 +154,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<(), Failure> {
 async fn source(options: &Options, vitals: &Vitals) -> Result<Snapshots, Failure> {
     let orders = match &options.origin {
         Origin::Random(random) => return Ok(random.clone().snapshots()),
-        Origin::Orders(orders) => orders.clone(),
+        Origin::Orders(orders) => Orders::clone(orders),
     };
     let (kafka, keys) = (options.kafka.clone(), orders.keys());
     let reading = tokio::task::spawn_blocking(move || Newest::read(&kafka, &keys));
@@ -221,8 +233,20 @@ fn log_sent(batches: &[EncodedSnapshot], sent: &[Sent], took: Duration) {
     }
 }
 
+/// What a producer at work has.
+struct Started {
+    /// For questions to the brokers.
+    cluster: Arc<Cluster>,
+    /// The client with the transactional id.
+    sender: Sender,
+    /// The limits for its messages.
+    fit: Fit,
+    /// What it sends.
+    source: Snapshots,
+}
+
 /// Waits for the topics, and opens the transactional id.
-async fn start(options: &Options, vitals: &Vitals) -> Result<(Arc<Cluster>, Sender), Failure> {
+async fn start(options: &Options, vitals: &Vitals) -> Result<Started, Failure> {
     let cluster = Arc::new(Cluster::new(&options.kafka, Right::Write).map_err(unusable)?);
     let partitions = topics::ensure(&cluster, options, vitals).await.map_err(unusable)?;
     let sender = open(options, vitals).await?;
@@ -246,7 +270,9 @@ async fn start(options: &Options, vitals: &Vitals) -> Result<(Arc<Cluster>, Send
         env_file = options.env_file.as_ref().map(|path| tracing::field::display(path.display())),
         "ready"
     );
-    Ok((cluster, sender))
+    let fit = Fit::ask(&cluster, &options.kafka).await.map_err(unusable)?;
+    let source = source(options, vitals).await?;
+    Ok(Started { cluster, sender, fit, source })
 }
 
 /// A new client with the transactional id.

@@ -34,7 +34,7 @@ pub struct KafkaFlags {
     /// "" in it means "; any other is taken as it is, in the variable up to its first comma
     /// [env: KAFKA_PROPERTIES=NAME=VALUE,NAME="A,B"]
     #[arg(long, value_name = "NAME=VALUE")]
-    kafka_property: Vec<String>,
+    pub(super) kafka_property: Vec<String>,
     /// The variable for --kafka-property
     #[arg(long, hide = true, env = "KAFKA_PROPERTIES", hide_env_values = true, default_value = "")]
     kafka_properties: String,
