@@ -20,6 +20,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// that this program is gone, also while it adds up (since PostgreSQL 14, and not on every system).
 const SETTINGS: &str = "
     SELECT current_setting('server_version'), pg_is_in_recovery(),
+        EXISTS (SELECT FROM pg_collation WHERE NOT collisdeterministic),
         set_config('client_encoding', 'UTF8', true),
         set_config('TimeZone', 'UTC', true),
         set_config('DateStyle', 'ISO', true),
@@ -133,6 +134,8 @@ pub struct ReadOnly {
     connection: Connection,
     /// What the server says it is.
     server: String,
+    /// Whether texts of different bytes may be equal there.
+    has_lax_collations: bool,
 }
 
 impl ReadOnly {
@@ -150,13 +153,19 @@ impl ReadOnly {
         row(super::BEGIN)?;
         let mut facts = row(SETTINGS)?.into_iter().flatten();
         let version = facts.next().unwrap_or_default();
-        let standby = if facts.next().as_deref() == Some("t") { ", a standby" } else { "" };
-        Ok(Self { connection, server: format!("PostgreSQL {version}{standby}") })
+        let [is_standby, has_lax_collations] = [(); 2].map(|()| facts.next().as_deref() == Some("t"));
+        let standby = if is_standby { ", a standby" } else { "" };
+        Ok(Self { connection, server: format!("PostgreSQL {version}{standby}"), has_lax_collations })
     }
 
     /// `PostgreSQL 17.6, a standby`
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Whether texts of different bytes may be equal there: the database has a collation that is not deterministic.
+    pub fn has_lax_collations(&self) -> bool {
+        self.has_lax_collations
     }
 
     /// The columns of a query, which is not executed. Errors point into its text.

@@ -23,6 +23,7 @@ mod membership;
 mod memory;
 mod newest;
 mod orders;
+mod orders_sql;
 mod others;
 mod outages;
 mod probe;

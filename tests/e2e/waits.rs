@@ -38,7 +38,7 @@ impl Waiting {
 type Row = (&'static str, &'static str, fn() -> Waiting);
 
 /// All waits.
-const WAITS: [Row; 18] = [
+const WAITS: [Row; 20] = [
     ("reader/session/opening.rs", "reader: a broker", || {
         let world = World::without_topics("wait_broker", NOBODY, 1);
         Waiting::new(world.reader(&[]), format!("no broker answers at {NOBODY}"))
@@ -178,7 +178,26 @@ const WAITS: [Row; 18] = [
         Waiting::new(producer, "the brokers have not confirmed all messages yet|the transaction: ")
             .with(Awake(broker))
     }),
+    ("kafka/newest.rs", "producer: a transaction that somebody has open, before a range is run again", || {
+        let world = World::new("wait_newest", 1);
+        let open = Plain::transactional(&world.kafka, &format!("{}.open", world.name));
+        open.begin();
+        open.send(&world.topics[0], 0, Some(b"open"), Some(b"{}"));
+        open.flush();
+        let producer = orders(&world, "SELECT 'ann' AS customer_id, now() AS ordered_at, 1 AS amount");
+        Waiting::new(producer, "waiting for the end of a transaction that a producer has open: ").with(open)
+    }),
+    ("producer.rs", "producer: a query that takes long", || {
+        let world = World::new("wait_query", 1);
+        let query = "SELECT pg_sleep(60)::text AS customer_id, now() AS ordered_at, 1 AS amount";
+        Waiting::new(orders(&world, query), "the source has not delivered a snapshot yet")
+    }),
 ];
+
+/// A producer of the orders of a query.
+fn orders(world: &World, query: &str) -> Daemon {
+    world.producer(&["--orders-url", &world.database_url, "--orders-sql", query, "--as-of", "2100-01-01"])
+}
 
 /// A frozen Postgres, which must go on to be ended.
 struct Thaw(Server);
@@ -230,8 +249,6 @@ fn every_place_that_logs_a_wait_is_in_the_table() {
         "reader/session/other_database.rs",
         // `membership.rs` tests it: a rebalance comes before it.
         "reader/session/torn.rs",
-        // A source that blocks: the random one never does.
-        "producer.rs",
     ];
     let root = repository().join("src");
     let mut folders = vec![root.clone()];

@@ -47,7 +47,7 @@ pub fn read(query: &Query, columns: &Columns, as_of: DateTime<Utc>) -> anyhow::R
     let failed = |error| explain(query, error);
     let mut transaction = ReadOnly::begin(&query.address).map_err(failed)?;
     let found = transaction.describe(&query.text).map_err(failed)?;
-    let kinds = Kinds::choose(columns, &found)?;
+    let kinds = Kinds::choose(columns, &found, transaction.has_lax_collations())?;
     say_zone(columns, kinds.time);
     let statement = Statement::new(&query.text, columns, &kinds, as_of);
     let (mut totals, mut trouble) = (Totals::default(), None);
@@ -82,7 +82,7 @@ pub fn check(query: &Query, columns: &Columns) -> anyhow::Result<String> {
     let failed = |error| explain(query, error);
     let mut transaction = ReadOnly::begin(&query.address).map_err(failed)?;
     let found = transaction.describe(&query.text).map_err(failed)?;
-    let kinds = Kinds::choose(columns, &found)?;
+    let kinds = Kinds::choose(columns, &found, transaction.has_lax_collations())?;
     let statement = Statement::new(&query.text, columns, &kinds, Utc::now());
     transaction.plan(&statement.aggregation()).map_err(failed)?;
     let server = format!("{} at {}", transaction.server(), query.address);

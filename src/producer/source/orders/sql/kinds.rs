@@ -22,8 +22,10 @@ pub struct Kinds {
 pub enum Id {
     /// Equal where the texts are: compared as it is, which is the fastest.
     Plain,
-    /// A text, whose collation may have an equality of its own.
+    /// A text, equal where the bytes are, too.
     Text,
+    /// A text whose collation may have an equality of its own.
+    Collated,
     /// Compared as a text.
     Other,
 }
@@ -47,13 +49,14 @@ pub enum Number {
 }
 
 impl Kinds {
-    /// The kinds of the named columns, among those that were found.
+    /// The kinds of the named columns, among those that were found. `is_lax`: a text may have an equality of its own.
     ///
     /// # Errors
     /// One is missing, is there twice, or has a type that cannot be taken.
-    pub fn choose(columns: &Columns, found: &[Column]) -> anyhow::Result<Self> {
+    pub fn choose(columns: &Columns, found: &[Column], is_lax: bool) -> anyhow::Result<Self> {
         let Columns { customer, time, amount, order } = columns;
         let amount = amount.iter().map(|name| number(one(found, name)?));
+        let id = |column: &Column| id(column, is_lax);
         Ok(Self {
             customer: id(one(found, customer)?),
             time: self::time(one(found, time)?)?,
@@ -79,9 +82,10 @@ fn one<'a>(found: &'a [Column], name: &str) -> anyhow::Result<&'a Column> {
 }
 
 /// smallint, integer, bigint; uuid; text, varchar.
-fn id(column: &Column) -> Id {
+fn id(column: &Column, is_lax: bool) -> Id {
     match column.oid {
         21 | 23 | 20 | 2950 => Id::Plain,
+        25 | 1043 if is_lax => Id::Collated,
         25 | 1043 => Id::Text,
         _ => Id::Other,
     }
@@ -130,10 +134,12 @@ mod tests {
     fn every_type_is_taken_for_what_it_is() {
         let found =
             found(&[("who", 1042), ("at", 1082), ("a", 23), ("b", 701), ("o", 25), ("u", 2950), ("x", 0)]);
-        let kinds = Kinds::choose(&columns(&["a", "b"], Some("o")), &found).unwrap();
+        let kinds = Kinds::choose(&columns(&["a", "b"], Some("o")), &found, false).unwrap();
         assert_eq!((kinds.customer, kinds.time, kinds.order), (Id::Other, Time::WithoutZone, Some(Id::Text)));
         assert_eq!(kinds.amount, [Number::Exact, Number::Float]);
-        assert_eq!(Kinds::choose(&columns(&["a"], Some("u")), &found).unwrap().order, Some(Id::Plain));
+        let order = |name, is_lax| Kinds::choose(&columns(&["a"], Some(name)), &found, is_lax).unwrap().order;
+        assert_eq!(order("u", true), Some(Id::Plain));
+        assert_eq!(order("o", true), Some(Id::Collated));
     }
 
     #[test]
@@ -148,7 +154,7 @@ mod tests {
             (&[sound[0], sound[1], ("a", 790)], "such as a::numeric"),
         ];
         for (types, words) in cases {
-            let error = Kinds::choose(&columns(&["a"], None), &found(types)).unwrap_err().to_string();
+            let error = Kinds::choose(&columns(&["a"], None), &found(types), false).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
     }
