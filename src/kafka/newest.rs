@@ -10,10 +10,11 @@
 //! kept: memory grows with the keys, not with the logs.
 
 mod logs;
+mod settings;
 
 use super::client_log::Reporting;
 use super::leader_epoch::{self, Lent, Received};
-use super::{Cluster, Connection, KafkaError, Right, SESSION_TIMEOUT, TopicIds, bootstrap};
+use super::{Cluster, Connection, KafkaError, Right, TopicIds, bootstrap};
 use crate::backoff::{Backoff, LogThrottle};
 use crate::coordinates::TopicPartition;
 use crate::message::EncodedSnapshot;
@@ -24,35 +25,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError as RdKafkaError;
 use rdkafka::types::{RDKafkaRespErr as Code, RDKafkaType};
 use rdkafka::{Offset, TopicPartitionList};
+use settings::{DEFAULTS, FIXED, NO_GROUP};
 use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Settings that carry the guarantee. A log that lost a position is read from its beginning, which does no harm.
-const FIXED: [(&str, &str); 7] = [
-    ("isolation.level", "read_committed"),
-    ("enable.auto.commit", "false"),
-    ("enable.auto.offset.store", "false"),
-    ("auto.offset.reset", "earliest"),
-    ("allow.auto.create.topics", "false"),
-    ("enable.partition.eof", "true"),
-    ("statistics.interval.ms", "0"),
-];
-
-/// Settings that the user may override. Large portions, since all of it is read; librdkafka keeps 64 MiB of it at
-/// most.
-const DEFAULTS: [(&str, &str); 7] = [
-    SESSION_TIMEOUT,
-    ("receive.message.max.bytes", "1000000000"),
-    ("fetch.message.max.bytes", "8388608"),
-    ("fetch.queue.backoff.ms", "10"),
-    ("fetch.wait.max.ms", "100"),
-    ("fetch.error.backoff.ms", "500"),
-    ("topic.metadata.refresh.interval.ms", "2000"),
-];
-
-/// librdkafka assigns nothing to a client without a group. This one joins none, and needs no right on it.
-const NO_GROUP: &str = "rfm-producer";
 
 /// How long one look for a message takes.
 const LOOK: Duration = Duration::from_millis(200);

@@ -125,7 +125,7 @@ fn what_is_wrong_with_a_query_is_named_and_nothing_else_is_executed() {
         ("INSERT INTO shop DEFAULT VALUES", "returns no columns", ""),
         ("", "returns no columns", ""),
         ("SELECT * FROM nowhere", "42P01: ", "csearch_path"),
-        ("SELECT * FROM pg_authid", "42501: ", "GRANT SELECT"),
+        ("SELECT rolname AS who, now() AS at, 1 AS amount FROM pg_authid", "42501: ", "GRANT SELECT"),
         ("SELECT who, nothing FROM shop", "42703: ", "(line 1, column 13)"),
         ("SELECT $1 AS who, at, amount FROM shop", "it has a parameter", ""),
         ("SELECT who, at FROM shop", "no column `amount`, but `who`, `at`", ""),
