@@ -178,15 +178,20 @@ const WAITS: [Row; 20] = [
         Waiting::new(producer, "the brokers have not confirmed all messages yet|the transaction: ")
             .with(Awake(broker))
     }),
-    ("kafka/newest.rs", "producer: a transaction that somebody has open, before a range is run again", || {
-        let world = World::new("wait_newest", 1);
-        let open = Plain::transactional(&world.kafka, &format!("{}.open", world.name));
-        open.begin();
-        open.send(&world.topics[0], 0, Some(b"open"), Some(b"{}"));
-        open.flush();
-        let producer = orders(&world, "SELECT 'ann' AS customer_id, now() AS ordered_at, 1 AS amount");
-        Waiting::new(producer, "waiting for the end of a transaction that a producer has open: ").with(open)
-    }),
+    (
+        "kafka/newest.rs",
+        "producer: a transaction that somebody has open, before a range is run again",
+        || {
+            let world = World::new("wait_newest", 1);
+            let open = Plain::transactional(&world.kafka, &format!("{}.open", world.name));
+            open.begin();
+            open.send(&world.topics[0], 0, Some(b"open"), Some(b"{}"));
+            open.flush();
+            let producer = orders(&world, "SELECT 'ann' AS customer_id, now() AS ordered_at, 1 AS amount");
+            Waiting::new(producer, "waiting for the end of a transaction that a producer has open: ")
+                .with(open)
+        },
+    ),
     ("producer.rs", "producer: a query that takes long", || {
         let world = World::new("wait_query", 1);
         let query = "SELECT pg_sleep(60)::text AS customer_id, now() AS ordered_at, 1 AS amount";

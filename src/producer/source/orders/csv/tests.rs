@@ -437,7 +437,8 @@ fn any_order() -> impl Strategy<Value = Order> {
 
 /// What the orders add up to, as plainly as can be.
 fn model(orders: &[Order], is_named: bool) -> (Vec<(String, [u64; 3])>, u64, LeftOut) {
-    let mut customers: BTreeMap<&[u8], (Option<i64>, u64, BTreeSet<u8>, BigDecimal)> = BTreeMap::new();
+    type Sums = (Option<i64>, u64, BTreeSet<u8>, BigDecimal);
+    let mut customers: BTreeMap<&[u8], Sums> = BTreeMap::new();
     let (mut count, mut left_out) = (0, LeftOut::default());
     for order in orders.iter().filter(|order| order.before > 0) {
         count += 1;
