@@ -10,24 +10,25 @@
 
 pub mod check;
 mod fit;
+mod options;
 mod packer;
 pub mod source;
 mod topics;
 mod transaction;
 mod vitals;
 
+pub use options::{Options, Origin};
+
 use crate::backoff::wait_and_report;
 use crate::failure::Failure;
-use crate::http::ListenAddress;
-use crate::kafka::{Cluster, Connection, KafkaError, Newest, PROPERTY_HINT, Right, SendError, Sender, Sent};
+use crate::kafka::{Cluster, KafkaError, Newest, PROPERTY_HINT, Right, SendError, Sender, Sent};
 use crate::message::EncodedSnapshot;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Progress;
 use fit::{Fit, TooLarge};
-use packer::{Bounds, Packer};
+use packer::Packer;
+use source::Snapshots;
 use source::orders::Orders;
-use source::{Random, Snapshots};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vitals::Vitals;
@@ -35,62 +36,6 @@ use vitals::Vitals;
 /// Pauses between tries of the same step.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// The options of the producer, from its flags.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Brokers and topics.
-    pub kafka: Connection,
-    /// What is sent.
-    pub origin: Origin,
-    /// `--interval`
-    pub interval: Duration,
-    /// `--batches`; `None` for all that there are.
-    pub batches: Option<u64>,
-    /// `--partitions`
-    pub partitions: usize,
-    /// `--transactional-id`
-    pub transactional_id: String,
-    /// `--http`
-    pub http: Option<ListenAddress>,
-    /// The `.env` that was read, if there is one.
-    pub env_file: Option<PathBuf>,
-}
-
-/// Where the snapshots come from.
-#[derive(Clone, Debug)]
-pub enum Origin {
-    /// Values made at random.
-    Random(Random),
-    /// Orders that are added up.
-    Orders(Box<Orders>),
-}
-
-impl Options {
-    /// How many batches there are at most; `None`: no end.
-    fn most(&self) -> Option<u64> {
-        match &self.origin {
-            Origin::Random(_) => self.batches,
-            Origin::Orders(orders) => self.batches.into_iter().chain(orders.most()).min(),
-        }
-    }
-
-    /// From one transaction to the next.
-    fn pause(&self) -> Duration {
-        match &self.origin {
-            Origin::Orders(orders) if orders.is_finite() => Duration::ZERO,
-            _ => self.interval,
-        }
-    }
-
-    fn bounds(&self) -> Bounds {
-        match &self.origin {
-            Origin::Random(_) => Bounds::of(self.interval),
-            // Reading the orders takes longer than a transaction.
-            Origin::Orders(_) => Bounds::ONE,
-        }
-    }
-}
 
 /// Runs until `shutdown` is requested or all batches are sent. A transaction under way is finished first.
 ///
@@ -325,8 +270,11 @@ fn failure(error: SendError, options: &Options) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::Connection;
     use crate::metric::PerMetric;
     use futures_util::FutureExt as _;
+    use packer::Bounds;
+    use source::Random;
     use std::sync::mpsc;
 
     fn options(batches: Option<u64>) -> Options {

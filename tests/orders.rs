@@ -2,6 +2,12 @@
 //!
 //! `scripts/test interop` writes the files and says where they are.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and says what it has done"
+)]
+
 use rfm_stream::producer::source::orders::{Columns, Totals, csv};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
