@@ -1,5 +1,5 @@
-//! Fuzzing with a time budget: `scripts/fuzz`. Random inputs for the decoder and for pairing, each judged by
-//! a naive implementation of the same contract.
+//! Fuzzing with a time budget: `scripts/fuzz`. Random inputs for the decoder, for pairing and for orders as CSV, each
+//! judged by a naive implementation of the same contract.
 //!
 //!   fuzz [--seconds N | --long] [--seed N] [TARGET...]
 //!
@@ -20,8 +20,10 @@ mod choices;
 mod contract;
 mod decoder;
 mod json;
+mod ledger;
 mod model;
 mod numbers;
+mod orders;
 mod pairing;
 mod target;
 mod time;
@@ -35,8 +37,11 @@ use target::Target;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-const TARGETS: [Target; 2] =
-    [Target { name: "decoder", check: decoder::check }, Target { name: "pairing", check: pairing::check }];
+const TARGETS: [Target; 3] = [
+    Target { name: "decoder", check: decoder::check },
+    Target { name: "pairing", check: pairing::check },
+    Target { name: "orders", check: orders::check },
+];
 
 /// The default: long enough to see that the fuzzers work. CI and long runs ask for more.
 const SECONDS: u64 = 5;

@@ -118,7 +118,7 @@ fn read_chunks<R: Read>(
     }
 }
 
-/// A bad value in an error: at most 40 characters of it.
+/// A value or a name in an error: at most 40 characters of it, none of them a control character.
 fn excerpt(value: &[u8]) -> String {
     const LONGEST: usize = 40;
     let text = String::from_utf8_lossy(value);

@@ -59,7 +59,11 @@ impl Header {
         let column = |name: &String| {
             let mut places = (0..names.len()).filter(|&place| names[place] == name);
             let place = places.next().with_context(|| format!("no column `{name}`"))?;
-            ensure!(places.next().is_none(), "line {line}: the header has two columns `{name}`");
+            ensure!(
+                places.next().is_none(),
+                "line {line}: the header has two columns {}",
+                excerpt(name.as_bytes())
+            );
             Ok(Column { place, name: name.clone() })
         };
         let [amount, factor @ ..] = &columns.amount[..] else { bail!("`amount` names no column") };

@@ -119,10 +119,12 @@ impl<R: Read> Records<R> {
             return Ok(Vec::new());
         }
         loop {
-            let row = &self.buffer[self.begin..self.end];
-            let (mut cells, mut ends) = (vec![0; row.len() + 1], vec![0; row.len() + 1]);
-            let (result, _, _, count) = core(delimiter).read_record(row, &mut cells, &mut ends);
-            if result != ReadRecordResult::InputEmpty || self.over || self.is_full() {
+            let mut row = self.buffer[self.begin..self.end].to_vec();
+            // The row may be the last, and end without a line feed.
+            row.extend(self.over.then_some(b'\n'));
+            let (mut cells, mut ends) = (vec![0; row.len()], vec![0; row.len()]);
+            let (result, _, _, count) = core(delimiter).read_record(&row, &mut cells, &mut ends);
+            if result == ReadRecordResult::Record || self.over || self.is_full() {
                 let begins = std::iter::once(0).chain(ends.iter().copied());
                 return Ok(begins
                     .zip(&ends)

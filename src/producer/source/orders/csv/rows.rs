@@ -170,7 +170,7 @@ impl RowReader {
         let amount = number(&self.header.amount)?;
         let Some(factor) = &self.header.factor else { return Ok(amount) };
         amount.times(&number(factor)?).map_err(|refusal| {
-            let times = format!(" times column `{}`", factor.name);
+            let times = format!(" times column {}", excerpt(factor.name.as_bytes()));
             anyhow!("{}{times}: the product {refusal}", place(record, &self.header.amount))
         })
     }
@@ -194,7 +194,7 @@ fn text<'a>(record: Record<'a>, column: &Column) -> anyhow::Result<&'a str> {
 
 /// Where a cell is.
 fn place(record: Record<'_>, column: &Column) -> String {
-    format!("line {}, column `{}`", record.line, column.name)
+    format!("line {}, column {}", record.line, excerpt(column.name.as_bytes()))
 }
 
 #[cold]
