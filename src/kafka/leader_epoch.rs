@@ -82,8 +82,8 @@ pub(super) fn of(list: &TopicPartitionList) -> Vec<Option<i32>> {
     }
 }
 
-/// The next message, of which `keep` says what is kept, or the next error of a consumer that belongs to no group; `None`
-/// if none comes in time.
+/// The next message, of which `keep` says what is kept, or the next error of a consumer that belongs to no
+/// group; `None` if none comes in time.
 pub(super) fn next<C: ClientContext, T>(
     client: &Client<C>,
     timeout: Duration,

@@ -1,10 +1,11 @@
-//! What the topics have already: of each wanted key, the newest body in each topic, as far as it is committed.
+//! What the topics have already: of each wanted key, the newest body in each topic, as far as it is
+//! committed.
 //!
 //! Owns the reading of all three logs, from their beginnings to the high watermarks of the moment in which it
 //! starts. Does not own which keys are asked for, nor what is done with those that were sent.
 //!
-//! **Call it after the transactional id was opened.** Then no transaction of an earlier process under that id is
-//! open or being committed any more, so that a key without messages was not sent and will not be.
+//! **Call it after the transactional id was opened.** Then no transaction of an earlier process under that id
+//! is open or being committed any more, so that a key without messages was not sent and will not be.
 //!
 //! All three topics are read, because a correction may change the bodies of one only. Of a body its digest is
 //! kept: memory grows with the keys, not with the logs.
@@ -53,8 +54,8 @@ impl Newest {
         connection.check(RDKafkaType::RD_KAFKA_CONSUMER, &DEFAULTS, &FIXED)
     }
 
-    /// Reads what was sent under these keys. Blocks until all is read, however long brokers are away, or another
-    /// producer has a transaction open in the midst of it.
+    /// Reads what was sent under these keys. Blocks until all is read, however long brokers are away, or
+    /// another producer has a transaction open in the midst of it.
     ///
     /// # Errors
     /// [`KafkaError::Refused`]: the right to read is missing, or a topic was made again meanwhile.

@@ -4,8 +4,8 @@
 //! Owns the transaction and its settings, and what an error of such a query means. Does not own which query
 //! that is. Nothing here writes, so a standby will do.
 //!
-//! **Times are in UTC there, dates are ISO, and a float is written with all its digits**, whatever the role's own
-//! settings: the same rows give the same texts on every server.
+//! **Times are in UTC there, dates are ISO, and a float is written with all its digits**, whatever the role's
+//! own settings: the same rows give the same texts on every server.
 
 use super::connecting;
 use super::libpq::{Complaint, Connection};
@@ -16,8 +16,9 @@ use super::{Address, PostgresError};
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// Settings beside those of every transaction, and what the server is. `DateStyle` keeps the order of day and
-/// month, which the query may rely on where it reads dates. With the interval, the server notices within 10 s
-/// that this program is gone, also while it adds up (since PostgreSQL 14, and not on every system).
+/// month, which the query may rely on where it reads dates. (libpq would write notices of the query to the
+/// terminal.) With the interval, the server notices within 10 s that this program is gone, also while it adds
+/// up (since PostgreSQL 14, and not on every system).
 const SETTINGS: &str = "
     SELECT current_setting('server_version'), pg_is_in_recovery(),
         EXISTS (SELECT FROM pg_collation WHERE NOT collisdeterministic),
@@ -25,6 +26,7 @@ const SETTINGS: &str = "
         set_config('TimeZone', 'UTC', true),
         set_config('DateStyle', 'ISO', true),
         set_config('extra_float_digits', '1', true),
+        set_config('client_min_messages', 'error', true),
         CASE WHEN current_setting('server_version_num')::int >= 140000 AND version() LIKE '%linux%'
             THEN set_config('client_connection_check_interval', '10s', true) END";
 
@@ -163,7 +165,8 @@ impl ReadOnly {
         &self.server
     }
 
-    /// Whether texts of different bytes may be equal there: the database has a collation that is not deterministic.
+    /// Whether texts of different bytes may be equal there: the database has a collation that is not
+    /// deterministic.
     pub fn has_lax_collations(&self) -> bool {
         self.has_lax_collations
     }
@@ -211,9 +214,9 @@ impl ReadOnly {
         Ok(rows.into_iter().next().unwrap_or_default())
     }
 
-    /// Executes a query of `N` columns, and gives each row to `take`, in Postgres's binary format. Nobody waits for
-    /// the last row before the first one is taken, and none is kept. (COPY takes less of client and server than any
-    /// other way.)
+    /// Executes a query of `N` columns, and gives each row to `take`, in Postgres's binary format. Nobody
+    /// waits for the last row before the first one is taken, and none is kept. (COPY takes less of client and
+    /// server than any other way.)
     ///
     /// # Errors
     /// The server does not execute it, or the connection breaks, after any number of rows.
@@ -251,7 +254,8 @@ impl ReadOnly {
 /// The end of a binary COPY, in the place of the count of a row's fields.
 const END: &[u8] = &(-1_i16).to_be_bytes();
 
-/// What follows the head of a binary COPY: 11 bytes of signature, 4 of flags, and an extension with its length.
+/// What follows the head of a binary COPY: 11 bytes of signature, 4 of flags, and an extension with its
+/// length.
 fn after_head(bytes: &[u8]) -> Option<&[u8]> {
     let rest = bytes.strip_prefix(b"PGCOPY\n\xff\r\n\0")?.get(4..)?;
     let (length, rest) = rest.split_first_chunk()?;

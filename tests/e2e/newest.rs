@@ -3,7 +3,8 @@
 use crate::kafka::{Plain, create_topics, delete_records, delete_topics};
 use crate::rights::{PASSWORD, Rights, allow};
 use crate::security::{Secure, user};
-use crate::world::{Server, World, wait_for};
+use crate::world::{Server, World, random, wait_for};
+use rand::RngExt as _;
 use rfm_stream::kafka::{Connection, KafkaError, Newest};
 use rfm_stream::message::EncodedSnapshot;
 use std::collections::HashSet;
@@ -131,6 +132,34 @@ fn a_broker_that_is_away_is_waited_for_and_a_topic_that_is_gone_is_an_error() {
     let error = result(&reading).unwrap_err();
     assert!(matches!(error, KafkaError::Refused { .. }), "{error}");
     assert!(error.to_string().contains(&world.topics[2]), "{error}");
+}
+
+#[test]
+fn a_range_killed_at_random_moments_leaves_nothing_out_and_sends_nothing_twice() {
+    let world = World::new("range_killed", 2);
+    let orders =
+        "SELECT g AS customer_id, '2020-01-01'::timestamptz + g * interval '1 day' AS ordered_at, 1 AS amount
+        FROM generate_series(0, 5000) AS g";
+    let flags = ["--orders-url", &world.database_url, "--orders-sql", orders];
+    let flags = [&flags[..], &["--as-of", "2020-01-02..2020-03-31/1d"]].concat();
+    let mut random = random("range_killed");
+    for _ in 0..15 {
+        let mut producer = world.producer(&flags);
+        wait_for("the first snapshot of this run", || {
+            (producer.said().contains("sent key") || !producer.is_running()).then_some(())
+        });
+        std::thread::sleep(std::time::Duration::from_millis(random.random_range(0..300)));
+        producer.kill_9();
+    }
+    world.produce(&flags);
+    // Nothing is left to be sent.
+    let mut again = world.producer(&flags);
+    again.succeeds();
+    assert_eq!(again.said().matches("it is not sent again").count(), 90, "{}", again.said());
+    world.catch_up(&[]);
+    assert_eq!(world.number("SELECT count(*) FROM batches"), Some(90));
+    assert_eq!(world.number("SELECT count(DISTINCT as_of) FROM batches"), Some(90));
+    world.verify(&["--progress", "--expect-dead", "0"]);
 }
 
 #[test]

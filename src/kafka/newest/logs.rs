@@ -81,8 +81,8 @@ impl Logs {
         self.logs.get(&at).map_or(0, |log| log.next)
     }
 
-    /// A message was read, of `size` bytes; of a key that is asked for, the key, its time and its body's digest. Returns
-    /// whether the log was still open.
+    /// A message was read, of `size` bytes; of a key that is asked for, the key, its time and its body's
+    /// digest. Returns whether the log was still open.
     pub(super) fn message(
         &mut self,
         at: TopicPartition,
@@ -102,8 +102,8 @@ impl Logs {
         is_open
     }
 
-    /// Nothing more is committed of the log at present, and the next offset is this one. Returns whether the log was still
-    /// open.
+    /// Nothing more is committed of the log at present, and the next offset is this one. Returns whether the
+    /// log was still open.
     pub(super) fn end(&mut self, at: TopicPartition, offset: i64) -> bool {
         self.move_to(at, offset, offset, true)
     }
@@ -120,7 +120,8 @@ impl Logs {
         true
     }
 
-    /// The high watermark of a log is this now: it may have been cut. Returns whether all of it was read that is committed.
+    /// The high watermark of a log is this now: it may have been cut. Returns whether all of it was read that
+    /// is committed.
     pub(super) fn ends_at(&mut self, at: TopicPartition, high: i64) -> bool {
         let Some(log) = self.logs.get_mut(&at) else { return false };
         log.end = log.end.min(high);

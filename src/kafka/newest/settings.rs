@@ -2,7 +2,8 @@
 
 use super::super::SESSION_TIMEOUT;
 
-/// Settings that carry the guarantee. A log that lost a position is read from its beginning, which does no harm.
+/// Settings that carry the guarantee. A log that lost a position is read from its beginning, which does no
+/// harm.
 pub(super) const FIXED: [(&str, &str); 7] = [
     ("isolation.level", "read_committed"),
     ("enable.auto.commit", "false"),
@@ -13,8 +14,8 @@ pub(super) const FIXED: [(&str, &str); 7] = [
     ("statistics.interval.ms", "0"),
 ];
 
-/// Settings that the user may override. Large portions, since all of it is read; librdkafka keeps 64 MiB of it at
-/// most.
+/// Settings that the user may override. Large portions, since all of it is read; librdkafka keeps 64 MiB of
+/// it at most.
 pub(super) const DEFAULTS: [(&str, &str); 7] = [
     SESSION_TIMEOUT,
     ("receive.message.max.bytes", "1000000000"),

@@ -68,7 +68,8 @@ impl Answer {
 
     /// The columns of what was described.
     fn description(&self) -> Description {
-        // SAFETY: the result is that of a description, and the places are below their number. Names are copied.
+        // SAFETY: the result is that of a description, and the places are below their number. Names are
+        // copied.
         unsafe {
             let column =
                 |place| (c_text(PQfname(self.0, place)), PQftype(self.0, place), PQfmod(self.0, place));
@@ -85,7 +86,8 @@ impl Connection {
     /// libpq's sentence.
     pub(in crate::postgres) fn connect(string: &str) -> Result<Self, String> {
         let string = CString::new(string).map_err(|_| "the address contains a zero byte".to_owned())?;
-        // SAFETY: the string ends in zero. The connection is freed when it is dropped; of null, the status is bad.
+        // SAFETY: the string ends in zero. The connection is freed when it is dropped; of null, the status is
+        // bad.
         let (connection, status) = unsafe {
             let pointer = PQconnectdb(string.as_ptr());
             (Self::of(pointer), PQstatus(pointer))
@@ -126,7 +128,8 @@ impl Connection {
         Ok((0..rows).map(row).collect())
     }
 
-    /// Executes `COPY … TO STDOUT`, and gives each portion of what comes to `take`: one row, as the protocol says.
+    /// Executes `COPY … TO STDOUT`, and gives each portion of what comes to `take`: one row, as the protocol
+    /// says.
     ///
     /// # Errors
     /// What the server does not accept, before or between the rows.
@@ -142,8 +145,8 @@ impl Connection {
         }
         loop {
             let mut portion: *mut c_char = ptr::null_mut();
-            // SAFETY: the connection is alive and in the state COPY OUT. libpq allocates a portion of the length that
-            // it returns; it is read before it is freed, once.
+            // SAFETY: the connection is alive and in the state COPY OUT. libpq allocates a portion of the
+            // length that it returns; it is read before it is freed, once.
             let length = unsafe {
                 let length = PQgetCopyData(pointer, &raw mut portion, 0);
                 if let Ok(length @ 1..) = usize::try_from(length) {
@@ -172,8 +175,8 @@ impl Connection {
         let sql = text(sql)?;
         let values: Vec<*const c_char> = parameters.iter().map(|value| value.as_ptr()).collect();
         let Some(pointer) = self.pointer() else { return Err(self.broken()) };
-        // SAFETY: the connection is alive; the statement and the texts end in zero and live through the call. Types,
-        // lengths and formats are left to the server: they are texts.
+        // SAFETY: the connection is alive; the statement and the texts end in zero and live through the call.
+        // Types, lengths and formats are left to the server: they are texts.
         let answer = Answer(unsafe {
             PQexecParams(
                 pointer,

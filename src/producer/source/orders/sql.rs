@@ -1,7 +1,7 @@
 //! Orders in a Postgres, which adds them up itself.
 //!
-//! Owns what is asked of that server, and what is said of an answer that is no snapshot. Does not own the text
-//! of the statements (`statement`), nor which types of columns they can be made of (`kinds`).
+//! Owns what is asked of that server, and what is said of an answer that is no snapshot. Does not own the
+//! text of the statements (`statement`), nor which types of columns they can be made of (`kinds`).
 //!
 //! **One statement reads the user's query, once, and returns a row per customer.** Only if that row says that
 //! something cannot be counted, another statement finds out what.
@@ -36,7 +36,8 @@ impl fmt::Display for Query {
 /// Times of Postgres count from the year 2000. In microseconds.
 const EPOCH: i64 = 946_684_800_000_000;
 
-/// A row of [`Statement::aggregation`]: customer, last order, rows, orders, money, and rows that cannot be counted.
+/// A row of [`Statement::aggregation`]: customer, last order, rows, orders, money, and rows that cannot be
+/// counted.
 type Row<'a> = [Option<&'a [u8]>; 6];
 
 /// Has the server add up the orders before `as_of`.

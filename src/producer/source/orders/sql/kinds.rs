@@ -44,12 +44,14 @@ pub enum Time {
 pub enum Number {
     /// Its sum is exact.
     Exact,
-    /// A binary number. It stands for the shortest decimal that is read as it, which is what a file has of it.
+    /// A binary number. It stands for the shortest decimal that is read as it, which is what a file has of
+    /// it.
     Float,
 }
 
 impl Kinds {
-    /// The kinds of the named columns, among those that were found. `is_lax`: a text may have an equality of its own.
+    /// The kinds of the named columns, among those that were found. `is_lax`: a text may have an equality of
+    /// its own.
     ///
     /// # Errors
     /// One is missing, is there twice, or has a type that cannot be taken.

@@ -1,7 +1,7 @@
 //! The statements around a user's query. Pure.
 //!
-//! **The query stands in the place of a table.** So what is not one query is an error of syntax. The line break
-//! behind it ends a comment of its last line.
+//! **The query stands in the place of a table.** So what is not one query is an error of syntax. The line
+//! break behind it ends a comment of its last line.
 
 use super::super::Columns;
 use super::kinds::{Id, Kinds, Number, Time};
@@ -41,8 +41,8 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// A row per customer: customer, last order, rows, orders, money, and rows that cannot be counted. Of these only the
-    /// number is asked for, because each further sum would be computed for each row.
+    /// A row per customer: customer, last order, rows, orders, money, and rows that cannot be counted. Of
+    /// these only the number is asked for, because each further sum would be computed for each row.
     pub fn aggregation(&self) -> String {
         let zone = if self.kinds.time == Time::WithZone { "timestamptz" } else { "timestamp" };
         let (orders, uncounted) = match self.order {
@@ -89,8 +89,8 @@ impl<'a> Statement<'a> {
         };
         let amount = factors.iter().zip(&self.kinds.amount).map(factor).collect::<Vec<_>>().join(" * ");
         let order = order.as_ref().map(|order| format!(", {order} AS ordered")).unwrap_or_default();
-        // What is computed is computed once, and not in each place where it is used. It costs nothing else: workers
-        // of a parallel plan do it, too.
+        // What is computed is computed once, and not in each place where it is used. It costs nothing else:
+        // workers of a parallel plan do it, too.
         let fence = if amount == factors[0] { "" } else { " OFFSET 0" };
         format!(
             "SELECT {customer} AS customer, {time} AS placed, {amount} AS amount{order} FROM ({query}\n) AS orders \
@@ -99,7 +99,8 @@ impl<'a> Statement<'a> {
         )
     }
 
-    /// A time that is null or infinite is neither before nor after. The parts are comparisons that an index has.
+    /// A time that is null or infinite is neither before nor after. The parts are comparisons that an index
+    /// has.
     fn before(&self) -> String {
         let Self { time, as_of, .. } = self;
         format!("({time} < {as_of} OR {time} IS NULL OR {time} = 'infinity')")
@@ -142,8 +143,8 @@ fn instant(kind: Time, instant: DateTime<Utc>) -> String {
     }
 }
 
-/// The query without semicolons, comments and blanks at its end. Where this reads a text otherwise than the server, the
-/// server refuses it.
+/// The query without semicolons, comments and blanks at its end. Where this reads a text otherwise than the
+/// server, the server refuses it.
 fn body(query: &str) -> &str {
     let (mut rest, mut end) = (query, 0);
     while !rest.is_empty() {
@@ -156,8 +157,8 @@ fn body(query: &str) -> &str {
     &query[..end]
 }
 
-/// How long the first token is, in bytes, and whether it belongs to the query. Whatever is not a comment or a quotation is
-/// a token of one character, or a word.
+/// How long the first token is, in bytes, and whether it belongs to the query. Whatever is not a comment or a
+/// quotation is a token of one character, or a word.
 fn token(text: &str) -> (usize, bool) {
     let until = |after: usize, end: &str| {
         let rest = text.get(after..).unwrap_or_default();
