@@ -36,6 +36,8 @@ def main() -> int:
         with Servers() as servers:
             tables, results, last = BENCHMARKS[flags.name].run(servers, flags)
             versions = servers.versions()
+        if flags.name == "orders":
+            versions += ", " + document.libraries("pandas", "polars", "duckdb")
     told = document.circumstances(versions, command(flags), flags.note)
     name = f"{flags.name}-pinned" if getattr(flags, "pinned", False) else flags.name
     print(f"\n{tables}\n\n{told}\n")

@@ -76,7 +76,7 @@ def use_duckdb(file: str, as_of: str):
 
     database = duckdb.connect(config={"threads": THREADS})
     begun = time.monotonic()
-    by = database.execute(
+    by = database.sql(
         f"""
         SELECT customer_id,
                floor((epoch_us(TIMESTAMP '{as_of}') - epoch_us(max(ordered_at) FILTER (amount >= 0))) / 86400e6)
@@ -88,7 +88,7 @@ def use_duckdb(file: str, as_of: str):
         WHERE ordered_at < TIMESTAMP '{as_of}' AND customer_id <> ''
         GROUP BY customer_id HAVING count(*) FILTER (amount >= 0) > 0 ORDER BY customer_id
         """,
-        [file],
+        params=[file],
     ).to_arrow_table()
     seconds = time.monotonic() - begun
     return seconds, by["customer_id"], [by[name].to_numpy() for name in ("recency", "frequency", "monetary")]
