@@ -158,9 +158,64 @@ struct Customer {
     money: BigDecimal,
 }
 
+/// Where the named columns are.
+struct Places {
+    count: usize,
+    customer: usize,
+    time: usize,
+    amount: Vec<usize>,
+    order: Option<usize>,
+}
+
+/// An order as it is written.
+struct Order {
+    customer: Vec<u8>,
+    time: i128,
+    money: BigDecimal,
+    order: Option<Vec<u8>>,
+}
+
 /// Adds up the orders before `as_of` (nanoseconds since 1970).
 pub fn add_up(file: &[u8], named: &Named, as_of: i128) -> Result<Book, Refused> {
     let text = file.strip_prefix("\u{feff}".as_bytes()).unwrap_or(file);
+    let delimiter = delimiter(text, named);
+    let mut text = Text { rest: text, line: 1 };
+    let (line, header) = text.row(delimiter, false)?.ok_or(Refused(None))?;
+    let places = places(&header, named).ok_or(Refused(Some(line)))?;
+
+    let mut customers: BTreeMap<Vec<u8>, Customer> = BTreeMap::new();
+    let mut book = Book { customers: Vec::new(), orders: 0, no_customer: 0, refunds_only: 0 };
+    while let Some((line, cells)) = text.row(delimiter, false)? {
+        let order = order(&cells, &places).ok_or(Refused(Some(line)))?;
+        if order.time >= as_of {
+            continue;
+        }
+        book.orders += 1;
+        if order.customer.is_empty() {
+            book.no_customer += 1;
+            continue;
+        }
+        let customer = customers.entry(order.customer).or_default();
+        if !order.money.is_negative() {
+            customer.last = customer.last.max(Some(order.time));
+            customer.orders += 1;
+            customer.distinct.extend(order.order);
+        }
+        customer.money += order.money;
+    }
+    for (id, customer) in customers {
+        match customer.last {
+            None => book.refunds_only += 1,
+            Some(last) => {
+                let numbers = numbers(&customer, as_of - last, named.order.is_some())?;
+                book.customers.push((String::from_utf8(id).unwrap(), numbers));
+            }
+        }
+    }
+    Ok(book)
+}
+
+fn delimiter(text: &[u8], named: &Named) -> u8 {
     let mut wanted = vec![&named.customer, &named.time];
     wanted.extend(named.amount.iter().chain(&named.order));
     let headers = [b',', b';', b'\t'].map(|delimiter| {
@@ -168,69 +223,52 @@ pub fn add_up(file: &[u8], named: &Named, as_of: i128) -> Result<Book, Refused> 
         (delimiter, header.ok().flatten().map_or(Vec::new(), |(_, cells)| cells))
     });
     let has_all = |cells: &Cells| wanted.iter().all(|name| cells.contains(&name.as_bytes().to_vec()));
+    // Of several that are as long, the first.
     let longest = headers.iter().rev().max_by_key(|(_, cells)| cells.len());
-    let delimiter = headers.iter().find(|(_, cells)| has_all(cells)).or(longest).map_or(b',', |(d, _)| *d);
+    headers.iter().find(|(_, cells)| has_all(cells)).or(longest).map_or(b',', |(delimiter, _)| *delimiter)
+}
 
-    let mut text = Text { rest: text, line: 1 };
-    let (line, header) = text.row(delimiter, false)?.ok_or(Refused(None))?;
+fn places(header: &Cells, named: &Named) -> Option<Places> {
     let place = |name: &String| {
         let places: Vec<usize> = (0..header.len()).filter(|&i| header[i] == name.as_bytes()).collect();
-        if let [place] = places[..] { Ok(place) } else { Err(Refused(Some(line))) }
+        if let [place] = places[..] { Some(place) } else { None }
     };
     if header.iter().any(|name| std::str::from_utf8(name).is_err()) {
-        return Err(Refused(Some(line)));
+        return None;
     }
-    let (customer, time) = (place(&named.customer)?, place(&named.time)?);
-    let amount: Vec<usize> = named.amount.iter().map(place).collect::<Result<_, _>>()?;
-    let order = named.order.as_ref().map(place).transpose()?;
-
-    let mut customers: BTreeMap<Vec<u8>, Customer> = BTreeMap::new();
-    let (mut orders, mut no_customer) = (0, 0);
-    while let Some((line, cells)) = text.row(delimiter, false)? {
-        let refused = || Refused(Some(line));
-        if cells.len() != header.len() {
-            return Err(refused());
-        }
-        let time = self::time(&cells[time]).ok_or_else(refused)?;
-        let mut money = BigDecimal::from(1);
-        for &place in &amount {
-            money = held(money * decimal(&cells[place]).ok_or_else(refused)?).ok_or_else(refused)?;
-        }
-        let order = order.map(|place| cells[place].clone());
-        let id = &cells[customer];
-        let is_text = |text: &[u8]| std::str::from_utf8(text).is_ok();
-        if !is_text(id) || id.contains(&0) || order.as_ref().is_some_and(|o| o.is_empty() || !is_text(o)) {
-            return Err(refused());
-        }
-        if time >= as_of {
-            continue;
-        }
-        orders += 1;
-        if id.is_empty() {
-            no_customer += 1;
-            continue;
-        }
-        let customer = customers.entry(id.clone()).or_default();
-        if !money.is_negative() {
-            customer.last = customer.last.max(Some(time));
-            customer.orders += 1;
-            customer.distinct.extend(order);
-        }
-        customer.money += money;
-    }
-    let known = customers.len() as u64;
-    let customers: Vec<_> = customers.into_iter().filter(|(_, customer)| customer.last.is_some()).collect();
-    let refunds_only = known - customers.len() as u64;
-    let numbers = |customer: &Customer| {
-        let days = (as_of - customer.last.unwrap_or(as_of)).div_euclid(86_400_000_000_000) as f64;
-        let orders = if named.order.is_some() { customer.distinct.len() as u64 } else { customer.orders };
-        let (digits, places) = customer.money.as_bigint_and_exponent();
-        let money: f64 = format!("{digits}e{}", -places).parse().unwrap();
-        let is_known = money.is_finite() && (money != 0.0 || customer.money.is_zero());
-        is_known.then_some([days, orders as f64, money].map(f64::to_bits)).ok_or(Refused(None))
+    let amount = named.amount.iter().map(place).collect::<Option<_>>()?;
+    let order = match &named.order {
+        Some(order) => Some(place(order)?),
+        None => None,
     };
-    let customers = customers
-        .iter()
-        .map(|(id, customer)| Ok((String::from_utf8(id.clone()).unwrap(), numbers(customer)?)));
-    Ok(Book { customers: customers.collect::<Result<_, _>>()?, orders, no_customer, refunds_only })
+    let (customer, time) = (place(&named.customer)?, place(&named.time)?);
+    Some(Places { count: header.len(), customer, time, amount, order })
+}
+
+/// The order of a row, if it can be read.
+fn order(cells: &Cells, places: &Places) -> Option<Order> {
+    if cells.len() != places.count {
+        return None;
+    }
+    let mut money = BigDecimal::from(1);
+    for &place in &places.amount {
+        money = held(money * decimal(&cells[place])?)?;
+    }
+    let customer = cells[places.customer].clone();
+    let order = places.order.map(|place| cells[place].clone());
+    let is_text = |text: &[u8]| std::str::from_utf8(text).is_ok();
+    let is_sound = is_text(&customer)
+        && !customer.contains(&0)
+        && order.as_ref().is_none_or(|order| !order.is_empty() && is_text(order));
+    is_sound.then_some(Order { customer, time: time(&cells[places.time])?, money, order })
+}
+
+/// The bits of the three numbers of a customer.
+fn numbers(customer: &Customer, ago: i128, is_named: bool) -> Result<[u64; 3], Refused> {
+    let days = ago.div_euclid(86_400_000_000_000) as f64;
+    let orders = if is_named { customer.distinct.len() as u64 } else { customer.orders };
+    let (digits, places) = customer.money.as_bigint_and_exponent();
+    let money: f64 = format!("{digits}e{}", -places).parse().unwrap();
+    let is_there = money.is_finite() && (money != 0.0 || customer.money.is_zero());
+    if is_there { Ok([days, orders as f64, money].map(f64::to_bits)) } else { Err(Refused(None)) }
 }

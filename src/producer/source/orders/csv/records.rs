@@ -119,9 +119,9 @@ impl<R: Read> Records<R> {
             return Ok(Vec::new());
         }
         loop {
-            let mut row = self.buffer[self.begin..self.end].to_vec();
             // The row may be the last, and end without a line feed.
-            row.extend(self.over.then_some(b'\n'));
+            let end: &[u8] = if self.over { b"\n" } else { b"" };
+            let row = [&self.buffer[self.begin..self.end], end].concat();
             let (mut cells, mut ends) = (vec![0; row.len()], vec![0; row.len()]);
             let (result, _, _, count) = core(delimiter).read_record(&row, &mut cells, &mut ends);
             if result == ReadRecordResult::Record || self.over || self.is_full() {
@@ -286,12 +286,10 @@ fn core(delimiter: u8) -> Reader {
 /// How a quote is written that does not end a cell.
 const TWICE: &str = "a quote inside of a quoted cell is written twice";
 
-#[cold]
 fn stray(Stray { line, opened }: Stray) -> anyhow::Error {
     anyhow!("line {line}: text stands behind a closing quote: is a quote left open in line {opened}? {TWICE}")
 }
 
-#[cold]
 fn too_long(line: u64, quotes: Quotes) -> anyhow::Error {
     match quotes.open() {
         Some(opened) => anyhow!("line {opened}: a quote is left open, for more than 1 MiB; {TWICE}"),
