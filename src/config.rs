@@ -17,7 +17,7 @@ pub use env_file::EnvFile;
 
 use crate::failure::Failure;
 use crate::http::ListenAddress;
-use crate::kafka::{Cluster, Consumer, KafkaError, PROPERTY_HINT, Sender};
+use crate::kafka::{Cluster, Consumer, KafkaError, Newest, PROPERTY_HINT, Sender};
 use crate::producer::Origin;
 use crate::producer::source::Random;
 use crate::reader::quintile::Ties;
@@ -109,7 +109,10 @@ impl ProducerFlags {
         Sender::check(&kafka, &self.transactional_id).map_err(wrong_property)?;
         Cluster::check(&kafka).and_then(|()| Cluster::check_creating(&kafka)).map_err(wrong_property)?;
         let origin = match self.orders.orders()? {
-            Some(orders) => Origin::Orders(Box::new(orders)),
+            Some(orders) => {
+                Newest::check(&kafka).map_err(wrong_property)?;
+                Origin::Orders(Box::new(orders))
+            }
             None => Origin::Random(Random {
                 customers: self.customers as usize,
                 seed: self.seed,

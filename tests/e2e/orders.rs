@@ -216,7 +216,7 @@ fn orders_are_counted() {
 fn flags_about_orders_that_contradict_each_other_are_usage_errors() {
     let world = World::without_topics("orders_flags", "127.0.0.1:1", 1);
     let cases: [(&[&str], &str); 9] = [
-        (&["--orders", "x.csv", "--customers", "5"], "--customers"),
+        (&["--orders", "x.csv", "--customers", "5"], "cannot be used with"),
         (&["--orders", "x.csv", "--seed", "5"], "--seed"),
         (&["--orders-sql", "SELECT 1", "--orders-url", "postgres://x", "--seed", "5"], "--seed"),
         (&["--orders", "x.csv", "--orders-sql", "SELECT 1"], "--orders-sql"),

@@ -3,7 +3,7 @@
 use crate::load::Report;
 use crate::replicas::Pooling;
 use crate::{
-    brokers, cluster, failover, mute, postgres, readers, resources, restore, second_chances, senders,
+    brokers, cluster, failover, mute, orders, postgres, readers, resources, restore, second_chances, senders,
     sequence, soak, topics, windows,
 };
 use rand::rngs::StdRng;
@@ -37,7 +37,7 @@ const fn alone(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdR
     Fault { name, ci, long, alone: true, begins_late: true, inject }
 }
 
-pub const FAULTS: [Fault; 66] = [
+pub const FAULTS: [Fault; 69] = [
     fault("reader: kill -9", 50, 1_000, readers::kill),
     fault("reader: dies after poll", 5, 50, |n, r| readers::die_at("after_poll", n, r)),
     fault("reader: dies after pairing", 5, 50, |n, r| readers::die_at("after_pairing", n, r)),
@@ -93,6 +93,9 @@ pub const FAULTS: [Fault; 66] = [
     fault("producer: dies before its commit", 10, 100, |n, r| {
         senders::die_at("before_producer_commit", n, r)
     }),
+    fault("orders: producer killed in a range", 10, 50, orders::kill_in_a_range),
+    fault("orders: their Postgres killed in the middle of a query", 3, 30, orders::kill_their_postgres),
+    fault("orders: their file cut while it is read", 10, 100, orders::cut_their_file),
     fault("producer: dies with others behind it", 3, 30, senders::die_before_others),
     fault("senders: transaction aborted", 10, 100, senders::aborted),
     fault("senders: two, interleaved", 10, 100, senders::interleaved),

@@ -23,6 +23,7 @@ mod failover;
 mod kafka;
 mod load;
 mod mute;
+mod orders;
 mod postgres;
 #[path = "../e2e/probe.rs"]
 mod probe;
