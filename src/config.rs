@@ -10,6 +10,7 @@ mod env_file;
 mod kafka;
 mod orders;
 mod plain;
+mod rivals;
 mod values;
 
 pub use commands::{Producer, ProducerCommand, Reader, ReaderCommand};

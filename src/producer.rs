@@ -190,7 +190,7 @@ struct Started {
     source: Snapshots,
 }
 
-/// Waits for the topics, and opens the transactional id.
+/// Waits for the topics, opens the transactional id, asks for the limits, and finds out what is to be sent.
 async fn start(options: &Options, vitals: &Vitals) -> Result<Started, Failure> {
     let cluster = Arc::new(Cluster::new(&options.kafka, Right::Write).map_err(unusable)?);
     let partitions = topics::ensure(&cluster, options, vitals).await.map_err(unusable)?;
@@ -228,10 +228,7 @@ async fn open(options: &Options, vitals: &Vitals) -> Result<Sender, Failure> {
 }
 
 fn too_large(error: TooLarge, options: &Options) -> Failure {
-    let hint = error.hint(match &options.origin {
-        Origin::Random(_) => "send fewer --customers",
-        Origin::Orders(_) => "make snapshots of a part of the customers, each with a --population",
-    });
+    let hint = error.hint(options.fewer());
     Failure::at_work(error, hint)
 }
 
@@ -257,10 +254,10 @@ fn failure(error: SendError, options: &Options) -> Failure {
              `transaction.timeout.ms`, start it again",
             options.transactional_id
         )),
-        SendError::TooLarge(_) => Some(
-            "send fewer --customers, or raise `message.max.bytes` of the brokers (`max.message.bytes` of the topics)"
-                .to_owned(),
-        ),
+        SendError::TooLarge(_) => Some(format!(
+            "{}, or raise `message.max.bytes` of the brokers (`max.message.bytes` of the topics)",
+            options.fewer()
+        )),
         SendError::Fatal(KafkaError::Refused { hint, .. }) => Some(hint.clone()),
         _ => None,
     };

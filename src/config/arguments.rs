@@ -3,7 +3,7 @@
 //! **An argument that belongs to no flag is not shown.** It may be an address with a password.
 
 use super::EnvFile;
-use super::database;
+use super::rivals;
 use crate::failure::Failure;
 use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -22,7 +22,7 @@ pub(super) fn parse<T: Parser>(
 ) -> Result<T, Failure> {
     let args: Vec<OsString> = args.into_iter().collect();
     let is_empty = |arg: &Arg| arg.get_env().and_then(env::var_os).is_some_and(|value| value.is_empty());
-    let is_beaten = |arg: &Arg| database::is_beaten(arg, &args, env_file);
+    let is_beaten = |arg: &Arg| rivals::is_beaten(arg, &args, env_file);
     let command =
         T::command().mut_args(|arg| if is_empty(&arg) || is_beaten(&arg) { arg.env(None) } else { arg });
     let args = word_first(&command, args);

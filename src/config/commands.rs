@@ -7,7 +7,7 @@ use crate::message::Reason;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
-/// Sends random customer snapshots to the three topics, each in one Kafka transaction
+/// Sends customer snapshots, of orders or made at random, to the three topics, each in one Kafka transaction
 #[derive(Debug, Parser)]
 #[command(name = "producer", version, disable_help_subcommand = true)]
 pub struct Producer {

@@ -1,12 +1,10 @@
 //! The two flags that name the database.
 
-use super::{EnvFile, text_file};
+use super::text_file;
 use crate::failure::Failure;
 use crate::postgres::{Address, PostgresError, Remedy};
 use anyhow::anyhow;
-use clap::{Arg, Args};
-use std::env;
-use std::ffi::OsString;
+use clap::Args;
 use std::path::{Path, PathBuf};
 
 /// The variables of the two flags.
@@ -25,25 +23,6 @@ pub(super) struct DatabaseFlags {
     /// File that holds the address, so that no list of processes shows its password
     #[arg(long, value_name = "FILE", env = FILE_VARIABLE)]
     database_url_file: Option<PathBuf>,
-}
-
-/// Whether the variable of `arg` does not count, since the other of the two is given in a way that beats it.
-pub(super) fn is_beaten(arg: &Arg, args: &[OsString], env_file: &EnvFile) -> bool {
-    let is_flag = |flag: &str| {
-        let is_it =
-            |arg: &str| arg.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
-        args.iter().any(|arg| arg.to_str().is_some_and(is_it))
-    };
-    let is_in_file = |name: &str| env_file.defines(name);
-    let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let beaten = |own: &str, flag: &str, variable: &str| {
-        is_flag(flag) || (is_in_file(own) && is_set(variable) && !is_in_file(variable))
-    };
-    match arg.get_id().as_str() {
-        "database_url" => beaten(URL_VARIABLE, "--database-url-file", FILE_VARIABLE),
-        "database_url_file" => beaten(FILE_VARIABLE, "--database-url", URL_VARIABLE),
-        _ => false,
-    }
 }
 
 impl DatabaseFlags {

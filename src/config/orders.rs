@@ -7,6 +7,8 @@ use crate::postgres::Address;
 use crate::producer::source::orders::{AsOf, Columns, Orders, Place, csv, sql};
 use anyhow::anyhow;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which flags are for random values only.
@@ -34,7 +36,7 @@ pub(super) struct OrdersFlags {
     #[arg(long, value_name = "TIME", env = "PRODUCE_AS_OF")]
     as_of: Option<AsOf>,
     /// Whose customers these are (a shop, a country), where several share the topics [default: none]
-    #[arg(long, value_name = "NAME", env = "PRODUCE_POPULATION")]
+    #[arg(long, value_name = "NAME", env = "PRODUCE_POPULATION", value_parser = NonEmptyStringValueParser::new())]
     population: Option<String>,
 }
 
@@ -50,7 +52,7 @@ impl OrdersFlags {
     /// Flags that contradict each other, or an address that is none.
     pub(super) fn orders(&self) -> Result<Option<Orders>, Failure> {
         let place = match (&self.orders, &self.orders_sql) {
-            (Some(path), _) => Place::Csv(input(path)),
+            (Some(path), _) => Place::Csv(self.input(path)?),
             (None, Some(query)) => Place::Sql(self.query(query)?),
             (None, None) => return self.none(),
         };
@@ -61,6 +63,22 @@ impl OrdersFlags {
         }
         let columns = self.orders_columns.clone().unwrap_or_default();
         Ok(Some(Orders { place, columns, as_of, population: self.population()? }))
+    }
+
+    fn input(&self, path: &Path) -> Result<csv::Input, Failure> {
+        if self.orders_url.is_some() {
+            let error = anyhow!("--orders-url is given, and no --orders-sql");
+            return Err(Failure::configuration(error, "give one of --orders and --orders-sql".to_owned()));
+        }
+        if path == Path::new("-") {
+            return Ok(csv::Input::StandardInput);
+        }
+        if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            let error =
+                anyhow!("--orders `{}` is a pipe or a device, which can be read once", path.display());
+            return Err(Failure::configuration(error, format!("give `--orders - <{}`", path.display())));
+        }
+        Ok(csv::Input::File(path.to_owned()))
     }
 
     fn query(&self, query: &str) -> Result<sql::Query, Failure> {
@@ -88,8 +106,4 @@ impl OrdersFlags {
             None => Ok(None),
         }
     }
-}
-
-fn input(path: &Path) -> csv::Input {
-    if path == Path::new("-") { csv::Input::StandardInput } else { csv::Input::File(path.to_owned()) }
 }

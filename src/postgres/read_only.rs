@@ -79,6 +79,7 @@ impl QueryError {
         let Complaint { sqlstate, message, position } = complaint;
         let message = short(&connecting::one_line(&message));
         let Some(sqlstate) = sqlstate else { return QueryError::Broken(message) };
+        let message = if is_of_a_value(sqlstate) { without_value(&message) } else { message };
         let place = query.zip(position).map(|(query, position)| {
             let (line, column) = place(query, position);
             format!(" (line {line}, column {column})")
@@ -88,7 +89,12 @@ impl QueryError {
 
     /// Whether a value was not what an operation takes, or too large for it.
     pub fn is_of_a_value(&self) -> bool {
-        matches!(self, QueryError::Refused { sqlstate, .. } if sqlstate.to_string().starts_with("22"))
+        matches!(self, QueryError::Refused { sqlstate, .. } if is_of_a_value(*sqlstate))
+    }
+
+    /// Whether the server cannot say how to compare a text: it is made of texts of different collations.
+    pub fn is_of_a_collation(&self) -> bool {
+        matches!(self, QueryError::Refused { sqlstate, .. } if sqlstate.to_string() == "42P22")
     }
 
     /// What to do about it, if that is known.
@@ -115,7 +121,20 @@ impl QueryError {
     }
 }
 
-/// A sentence without most of a value that it quotes.
+/// Class 22 of the SQLSTATEs: "Data Exception".
+fn is_of_a_value(sqlstate: SqlState) -> bool {
+    sqlstate.to_string().starts_with("22")
+}
+
+/// A sentence up to the value that it quotes, which may be a customer's. (Languages have quotes of their own.)
+fn without_value(message: &str) -> String {
+    match message.find(['"', '\'', '«', '»', '„', '“', '”', '‘', '’']) {
+        Some(quote) => format!("{}…", &message[..quote]),
+        None => message.to_owned(),
+    }
+}
+
+/// A sentence without most of what it quotes.
 fn short(message: &str) -> String {
     match message.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &message[..end]),
@@ -283,6 +302,24 @@ fn fields<const N: usize>(row: &[u8]) -> Option<[Option<&[u8]>; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_the_server_quotes_is_not_shown() {
+        let said = |message: &str, sqlstate: &str| {
+            let sqlstate = SqlState::new(sqlstate);
+            let complaint = Complaint { sqlstate, message: message.to_owned(), position: None };
+            QueryError::new(complaint, None).to_string()
+        };
+        assert_eq!(
+            said("invalid input syntax for type integer: \"ann\"", "22P02"),
+            "22P02: invalid input syntax for type integer: …"
+        );
+        assert_eq!(
+            said("ungültige Eingabesyntax für Typ integer: »ann«", "22P02"),
+            "22P02: ungültige Eingabesyntax für Typ integer: …"
+        );
+        assert_eq!(said("column \"x\" does not exist", "42703"), "42703: column \"x\" does not exist");
+    }
 
     #[test]
     fn a_row_has_its_fields_and_a_null_is_none() {

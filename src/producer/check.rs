@@ -24,13 +24,14 @@ struct Subject {
 }
 
 /// The list. A question may rely on those before it.
-static QUESTIONS: [Question<Subject>; 9] = [
+static QUESTIONS: [Question<Subject>; 10] = [
     Question { name: "snapshots", ask: snapshots },
     Question { name: "brokers", ask: |subject| subject.brokers.answer() },
     Question { name: "topics", ask: topics },
     Question { name: "leaders", ask: |subject| subject.brokers.leaders() },
     Question { name: "replicas", ask: replicas },
     Question { name: "right on the topics", ask: |subject| subject.brokers.right_on_topics() },
+    Question { name: "right to read the topics", ask: right_to_read },
     Question { name: "transactional id", ask: transactional_id },
     Question { name: "message size", ask: message_size },
     Question { name: "times of messages", ask: |subject| subject.brokers.times() },
@@ -51,11 +52,26 @@ fn snapshots(subject: &mut Subject) -> Outcome {
         Origin::Random(random) => Ok(Answer::Ok(format!("random values of {} customers", random.customers))),
         Origin::Orders(orders) => match orders.place.check(&orders.columns) {
             Ok(found) => Ok(Answer::Ok(found)),
-            Err(error) => Err(Answer::failed(
-                format!("{} cannot be read: {error:#}", orders.place),
-                "without orders there is no snapshot; the producer tries again at each interval",
-            )),
+            Err(error) => {
+                let then = match subject.options.most() {
+                    None => "the producer would try again at each interval",
+                    Some(_) => "the producer would end with exit code 1",
+                };
+                Err(Answer::failed(format!("{} cannot be read: {error:#}", orders.place), then))
+            }
         },
+    }
+}
+
+/// The user may read what was sent before, if the producer asks for that.
+fn right_to_read(subject: &mut Subject) -> Outcome {
+    match &subject.options.origin {
+        Origin::Orders(orders) if !orders.keys().is_empty() => {
+            subject.brokers.cluster()?;
+            Cluster::new(&subject.options.kafka, Right::Read)?.check_right_on_topics()?;
+            Ok(Answer::Ok("Read is allowed: what the topics have already is not sent again".to_owned()))
+        }
+        _ => Ok(Answer::Ok("none is needed".to_owned())),
     }
 }
 
@@ -199,7 +215,7 @@ mod tests {
     fn a_message_that_a_topic_does_not_take_fails_unless_it_is_compressed() {
         let limits = |compresses: bool| {
             let codec = compresses.then(|| "lz4".to_owned());
-            Limits { message_bytes: 9, queue_bytes: 9, codec, transaction_ms: 9 }
+            Limits { message_bytes: 9, queue_bytes: 9, codec, level: None, transaction_ms: 9 }
         };
         let judged = |limit, compresses| {
             let settings = TopicSettings { max_message_bytes: limit, ..TopicSettings::default() };

@@ -9,7 +9,7 @@ use crate::metric::{Metric, PerMetric};
 use std::fmt;
 use std::time::Duration;
 
-/// What a batch of records has beside the body of its only message: heads, key, lengths. In bytes, at most.
+/// What a batch of records has beside the body and the key of its only message: heads and lengths. In bytes, at most.
 pub const AROUND: u64 = 200;
 
 /// The level that librdkafka compresses with where none is set.
@@ -85,8 +85,8 @@ impl Fit {
     }
 
     fn check_message(&self, metric: Metric, batch: &EncodedSnapshot) -> Result<(), TooLarge> {
-        let body = &batch.bodies[metric];
-        let plain = body.len() as u64 + AROUND;
+        let (body, around) = (&batch.bodies[metric], AROUND + batch.key.len() as u64);
+        let plain = body.len() as u64 + around;
         let of_client = [
             (self.limits.message_bytes, "message.max.bytes"),
             (self.limits.queue_bytes, "queue.buffering.max.kbytes"),
@@ -98,7 +98,8 @@ impl Fit {
             (Some((limit, name)), _) => (limit, Setting::Client(name)),
             (None, Some(limit)) => (limit, Setting::Topic),
         };
-        let zstd = zstd::bulk::compress(body, ZSTD_LEVEL).map_or(plain, |body| body.len() as u64 + AROUND);
+        let level = self.limits.level.unwrap_or(ZSTD_LEVEL);
+        let zstd = zstd::bulk::compress(body, level).map_or(plain, |body| body.len() as u64 + around);
         // Of another codec the size is not known here. The brokers judge it.
         let is_compressed = self.limits.codec.as_deref() == Some("zstd");
         if setting == Setting::Topic
@@ -167,7 +168,8 @@ mod tests {
         let topics = PerMetric::from_fn(|metric| metric.name().to_owned());
         let kafka = Connection { bootstrap_servers: "nowhere:1".into(), topics, properties: Vec::new() };
         let codec = codec.map(str::to_owned);
-        let limits = Limits { message_bytes: client, queue_bytes: u64::MAX, codec, transaction_ms: 1 };
+        let limits =
+            Limits { message_bytes: client, queue_bytes: u64::MAX, codec, level: None, transaction_ms: 1 };
         Fit { kafka, limits, topics: PerMetric::from_fn(|_| topic) }
     }
 

@@ -55,6 +55,14 @@ impl Options {
         }
     }
 
+    /// How to send fewer customers at once.
+    pub(super) fn fewer(&self) -> &'static str {
+        match &self.origin {
+            Origin::Random(_) => "send fewer --customers",
+            Origin::Orders(_) => "make snapshots of a part of the customers, each with a --population",
+        }
+    }
+
     /// The size of a transaction.
     pub(super) fn bounds(&self) -> Bounds {
         match &self.origin {

@@ -215,7 +215,7 @@ fn orders_are_counted() {
 #[test]
 fn flags_about_orders_that_contradict_each_other_are_usage_errors() {
     let world = World::without_topics("orders_flags", "127.0.0.1:1", 1);
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["--orders", "x.csv", "--customers", "5"], "cannot be used with"),
         (&["--orders", "x.csv", "--seed", "5"], "--seed"),
         (&["--orders-sql", "SELECT 1", "--orders-url", "postgres://x", "--seed", "5"], "--seed"),
@@ -225,10 +225,77 @@ fn flags_about_orders_that_contradict_each_other_are_usage_errors() {
         (&["--as-of", "2024-01-01"], "no orders"),
         (&["--orders-columns", "customer=x"], "no orders"),
         (&["--orders", "x.csv", "--as-of", "2024-01-01..2024-02-01"], "no step"),
+        (&["--orders", "x.csv", "--as-of", "2024-01-01..2024-12-01/1month"], "a month is 1mo"),
+        (&["--orders", "x.csv", "--orders-url", "postgres://x"], "no --orders-sql"),
+        (&["--orders", "x.csv", "--population", ""], "--population"),
+        (&["--orders", "/dev/zero"], "can be read once"),
     ];
     for (flags, words) in cases {
         let mut producer = world.producer(flags);
         assert_eq!(producer.exit_code(), Some(2), "{flags:?}: {}", producer.said());
         assert!(producer.said().contains(words), "{flags:?}: {}", producer.said());
     }
+}
+
+#[test]
+fn a_flag_beats_the_variables_of_what_it_excludes() {
+    let world = World::new("orders_rivals", 1);
+    let file = File::new(ORDERS);
+    let mut producer = world.producer_command();
+    producer.env("PRODUCE_CUSTOMERS", "5").env("PRODUCE_SEED", "7").env("PRODUCE_ORDERS_SQL", "SELECT 1");
+    let mut producer = Daemon::start(producer.args(["--orders", file.flag(), "--as-of", QUARTER]));
+    producer.succeeds();
+    assert_eq!(sent(&producer), 3);
+    let mut both = world.producer_command();
+    both.env("PRODUCE_CUSTOMERS", "5").env("PRODUCE_ORDERS", file.flag());
+    let mut both = Daemon::start(&mut both);
+    assert_eq!(both.exit_code(), Some(2), "{}", both.said());
+    assert!(both.said().contains("cannot be used with"), "{}", both.said());
+}
+
+#[test]
+fn what_only_the_brokers_can_judge_is_refused_with_a_hint_about_orders() {
+    let world = World::new("orders_codec", 1);
+    let mut orders = String::from("customer_id,ordered_at,amount\n");
+    (0..5_000).for_each(|i| writeln!(orders, "customer {},2024-01-01,1.50", i * 7_919).unwrap());
+    let file = File::new(&orders);
+    limit_messages(&world.kafka, &world.topics[0], 5_000);
+    let flags =
+        ["--orders", file.flag(), "--as-of", "2024-02-01", "--kafka-property", "compression.type=lz4"];
+    let mut producer = world.producer(&flags);
+    producer.fails(1, "the brokers refuse the batch");
+    let said = producer.said();
+    assert!(said.contains("each with a --population") && !said.contains("--customers"), "{said}");
+}
+
+#[test]
+fn a_pipe_whose_last_row_has_no_end_is_warned_of() {
+    let world = World::new("orders_end", 1);
+    let pipe = tempfile::tempfile().unwrap();
+    (&pipe).write_all(b"customer_id,ordered_at,amount\nann,2024-01-05,12").unwrap();
+    std::io::Seek::rewind(&mut &pipe).unwrap();
+    let mut producer = world.producer_command();
+    producer.args(["--orders", "-", "--as-of", "2024-02-01"]).stdin(Stdio::from(pipe));
+    let mut producer = Daemon::start(&mut producer);
+    producer.succeeds();
+    assert!(producer.said().contains("it may have been cut off"), "{}", producer.said());
+}
+
+#[test]
+fn a_check_looks_at_orders_and_at_the_right_to_know_what_was_sent() {
+    let world = World::new("orders_check", 1);
+    let file = File::new(ORDERS);
+    let check = |flags: &[&str]| {
+        let output = world.producer_command().arg("check").args(flags).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = check(&["--orders", file.flag(), "--as-of", QUARTER]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("has the columns customer=`customer_id`") && said.contains("Read is allowed"),
+        "{said}"
+    );
+    let (code, said) = check(&["--orders", file.flag(), "--orders-columns", "amount=total"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no column `total`") && said.contains("try again at each interval"), "{said}");
 }

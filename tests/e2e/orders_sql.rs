@@ -191,6 +191,29 @@ fn a_server_that_goes_away_in_the_middle_of_a_query_is_said_and_tried_again() {
 }
 
 #[test]
+fn a_customer_whose_collation_the_server_cannot_determine_is_compared_by_bytes() {
+    let world = World::new("orders_collations", 1);
+    let table = "CREATE TABLE halves AS
+        SELECT (g % 40)::text COLLATE \"C\" AS a, ('x' || g % 5)::text COLLATE \"POSIX\" AS b, date '2011-01-01' AS at, 1 AS n
+        FROM generate_series(1, 1000) AS g";
+    world.connect().batch_execute(table).unwrap();
+    let query = "SELECT a || b AS who, at, n FROM halves";
+    let mut producer =
+        world.orders(&world.database_url, query, "customer=who,time=at,amount=n", &["--as-of", AS_OF]);
+    producer.succeeds();
+    assert!(producer.said().contains("orders=1000 customers=40"), "{}", producer.said());
+}
+
+#[test]
+fn a_value_that_cannot_be_cast_is_refused_and_not_shown() {
+    let (admin, _) = with_shop("orders_values");
+    let query = "SELECT ('no ' || who)::int AS who, at, amount FROM shop";
+    let mut producer = admin.orders(&admin.database_url, query, "customer=who,time=at", &["--as-of", AS_OF]);
+    producer.fails(1, "22P02");
+    assert!(!producer.said().contains("no 10") && !producer.said().contains("no 9"), "{}", producer.said());
+}
+
+#[test]
 fn a_standby_and_a_pooler_will_do() {
     let primary = Server::postgres();
     let world = World::on("orders_standby", &shared_kafka(), &primary.address, 1);

@@ -13,6 +13,8 @@ pub struct Limits {
     pub queue_bytes: u64,
     /// What messages are compressed with, so that the brokers see fewer bytes; `None`: nothing.
     pub codec: Option<String>,
+    /// `compression.level`; `None`: the codec's own.
+    pub level: Option<i32>,
     /// `transaction.timeout.ms`
     pub transaction_ms: i64,
 }
@@ -34,6 +36,10 @@ impl Limits {
                 .flatten()
                 .find(|codec| *codec != "none" && *codec != "inherit")
                 .map(Into::into),
+            level: settings
+                .get("compression.level")
+                .and_then(|level| level.parse().ok())
+                .filter(|level| *level >= 0),
             transaction_ms: number("transaction.timeout.ms")
                 .and_then(|ms| i64::try_from(ms).ok())
                 .unwrap_or(60_000),

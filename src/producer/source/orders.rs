@@ -199,7 +199,7 @@ fn shown(as_of: DateTime<Utc>) -> String {
     as_of.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-/// Writes a line per reading; rows that do not count are a warning.
+/// Writes a line per reading, with how many rows do not count.
 fn log_read(totals: &Totals, as_of: DateTime<Utc>, took: Duration) {
     let (orders, customers) = (totals.orders, totals.ids.len());
     let (as_of, ms) = (shown(as_of), took.as_millis() as u64);

@@ -41,6 +41,9 @@ enum Step {
 /// The most instants of a range: their keys are kept in memory.
 const MOST: usize = 1_000_000;
 
+/// Units that are no fixed time.
+const CALENDAR: [&str; 7] = ["M", "month", "months", "y", "yr", "year", "years"];
+
 /// What a usable value looks like.
 const EXAMPLES: &str =
     "give a time like 2011-12-10 or 2011-12-10T08:00:00Z, or a range like 2011-01-01..2011-12-01/1mo";
@@ -92,6 +95,10 @@ impl FromStr for Step {
         let months = text.strip_suffix("mo").map(str::parse::<u32>);
         let step = match months {
             Some(Ok(months)) => Self::Months(months),
+            // Those of `humantime` have 30.44 days, and 365.25.
+            _ if text.split(|c: char| !c.is_alphabetic()).any(|unit| CALENDAR.contains(&unit)) => {
+                bail!("the step `{text}` is none: a month is 1mo, a year 12mo")
+            }
             _ => {
                 let time = humantime::parse_duration(text);
                 Self::Time(
@@ -193,6 +200,9 @@ mod tests {
             ("2011-01-01..2011-02-01/0mo", "step is 0"),
             ("2011-01-01..2011-02-01/0d", "step is 0"),
             ("2011-01-01..2011-02-01/soon", "`soon`"),
+            ("2011-01-01..2011-12-01/1month", "a month is 1mo"),
+            ("2011-01-01..2011-12-01/2M", "a month is 1mo"),
+            ("2011-01-01..2014-01-01/1y 2days", "a year 12mo"),
             ("2011-01-01..2012-01-01/1s", "more than 1000000"),
             ("2011-01-01..2011-02-01/1ns", "fraction of a microsecond"),
             ("2011-01-01T00:00:00.0000001Z", "fraction of a microsecond"),

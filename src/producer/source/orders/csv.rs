@@ -17,11 +17,14 @@ use anyhow::anyhow;
 use chrono::{DateTime, Utc};
 use customers::Customers;
 use header::Header;
+use input::Ending;
 use records::Records;
 use rows::{Chunk, Counts, Rows};
 use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
 
@@ -53,8 +56,13 @@ const CHUNKS: usize = 4;
 /// meanwhile: that is said instead, since it may have caused the rest.
 pub fn read(input: &Input, columns: &Columns, as_of: DateTime<Utc>) -> anyhow::Result<Totals> {
     let (bytes, watch) = input::open(input)?;
-    let totals = add_up(bytes, columns, as_of);
+    let last = Arc::default();
+    let totals = add_up(Ending::new(bytes, &last), columns, as_of);
     watch.check()?;
+    // RFC 4180 lets it be left out. But what writes a pipe may also have died.
+    if totals.is_ok() && !matches!(last.load(Ordering::Relaxed), b'\n' | b'\r') {
+        tracing::warn!("the last row of {input} has no line break behind it: it may have been cut off");
+    }
     totals
 }
 

@@ -45,10 +45,15 @@ type Row<'a> = [Option<&'a [u8]>; 6];
 /// # Errors
 /// No connection, a query that the server does not execute, or orders that cannot be counted: what, and how many.
 pub fn read(query: &Query, columns: &Columns, as_of: DateTime<Utc>) -> anyhow::Result<Totals> {
+    add_up(query, columns, as_of, false)
+}
+
+/// The same; `collates`: texts are compared by their bytes, whatever the server knows of them.
+fn add_up(query: &Query, columns: &Columns, as_of: DateTime<Utc>, collates: bool) -> anyhow::Result<Totals> {
     let failed = |error| explain(query, error);
     let mut transaction = ReadOnly::begin(&query.address).map_err(failed)?;
     let found = transaction.describe(&query.text).map_err(failed)?;
-    let kinds = Kinds::choose(columns, &found, transaction.has_lax_collations())?;
+    let kinds = Kinds::choose(columns, &found, collates || transaction.has_lax_collations())?;
     say_zone(columns, kinds.time);
     let statement = Statement::new(&query.text, columns, &kinds, as_of);
     let (mut totals, mut trouble) = (Totals::default(), None);
@@ -65,6 +70,7 @@ pub fn read(query: &Query, columns: &Columns, as_of: DateTime<Utc>) -> anyhow::R
             bail!(wrong.unwrap_or_else(|| "the amounts of --orders-sql have no finite sum".to_owned()))
         }
         (Ok(()), Some(Trouble::Other(error))) => Err(error),
+        (Err(error), _) if error.is_of_a_collation() && !collates => add_up(query, columns, as_of, true),
         (Err(error), _) if error.is_of_a_value() => {
             // The transaction is over. In another one the rows may differ, or the query itself fails.
             let mut other = ReadOnly::begin(&query.address).map_err(failed)?;
@@ -83,7 +89,7 @@ pub fn check(query: &Query, columns: &Columns) -> anyhow::Result<String> {
     let failed = |error| explain(query, error);
     let mut transaction = ReadOnly::begin(&query.address).map_err(failed)?;
     let found = transaction.describe(&query.text).map_err(failed)?;
-    let kinds = Kinds::choose(columns, &found, transaction.has_lax_collations())?;
+    let kinds = Kinds::choose(columns, &found, true)?;
     let statement = Statement::new(&query.text, columns, &kinds, Utc::now());
     transaction.plan(&statement.aggregation()).map_err(failed)?;
     let server = format!("{} at {}", transaction.server(), query.address);

@@ -107,7 +107,9 @@ fn lacks(line: u64, missing: &[&str], names: &[&str]) -> anyhow::Error {
         format!("{}{more}", shown.join(", "))
     };
     let missing = list(missing);
-    if names.iter().any(|name| is_value(name)) {
+    // Some columns have names that only begin as a value does.
+    let begins = names.iter().filter(|name| begins_as_value(name)).count();
+    if 2 * begins >= names.len() || names.iter().any(|name| is_value(name)) {
         return anyhow!(
             "line {line} has values and not the names of columns: the file needs a header, with the columns {missing}"
         );
@@ -120,8 +122,11 @@ fn lacks(line: u64, missing: &[&str], names: &[&str]) -> anyhow::Error {
     )
 }
 
-/// Whether a cell is rather an order's than a header's.
+/// Whether a cell is an order's and not a header's.
 fn is_value(cell: &str) -> bool {
-    let begins = cell.chars().next().is_some_and(|c| c.is_ascii_digit() || "+-$€£".contains(c));
-    begins || time::since_1970(cell.as_bytes()).is_some() || Amount::parse(cell.as_bytes()).is_ok()
+    time::since_1970(cell.as_bytes()).is_some() || Amount::parse(cell.as_bytes()).is_ok()
+}
+
+fn begins_as_value(cell: &str) -> bool {
+    cell.chars().next().is_some_and(|c| c.is_ascii_digit() || "+-$€£".contains(c))
 }

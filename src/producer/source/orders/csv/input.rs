@@ -10,6 +10,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Cursor, ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
 
 /// The bytes of the orders, decompressed.
@@ -75,6 +76,31 @@ impl Watch {
     }
 }
 
+/// Bytes whose last one is remembered.
+pub struct Ending {
+    /// The bytes.
+    bytes: Bytes,
+    /// The last one that was read; 0 before the first.
+    last: Arc<AtomicU8>,
+}
+
+impl Ending {
+    /// Remembers the last byte in `last`.
+    pub fn new(bytes: Bytes, last: &Arc<AtomicU8>) -> Self {
+        Self { bytes, last: Arc::clone(last) }
+    }
+}
+
+impl Read for Ending {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.bytes.read(buffer)?;
+        if let Some(last) = buffer.get(..length).and_then(<[u8]>::last) {
+            self.last.store(*last, Ordering::Relaxed);
+        }
+        Ok(length)
+    }
+}
+
 /// In which form the bytes are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -90,6 +116,9 @@ fn form(magic: &[u8]) -> anyhow::Result<Form> {
         // A frame, or one to be skipped, with which `pzstd` begins.
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Form::Zstd,
         b"PK\x03\x04" => bail!("it is a ZIP archive or a spreadsheet's own format: save it as CSV"),
+        b"PAR1" => bail!("it is a Parquet file: DuckDB makes CSV of it, as in the guide"),
+        [b'B', b'Z', b'h', b'1'..=b'9'] => bail!("it is compressed by bzip2: gzip and zstd are read"),
+        [0xfd, b'7', b'z', b'X'] => bail!("it is compressed by xz: gzip and zstd are read"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => bail!("it is UTF-16: save it as UTF-8"),
         _ => Form::Plain,
     })

@@ -291,7 +291,14 @@ fn what_is_no_file_is_refused() {
     assert_eq!(file_refusal(directory.path()), "it is a directory: give the path of a CSV file");
     let of_another_format = [
         (&b"PK\x03\x04rest"[..], "it is a ZIP archive or a spreadsheet's own format: save it as CSV"),
+        (b"PAR1rest", "it is a Parquet file: DuckDB makes CSV of it, as in the guide"),
+        (b"BZh9rest", "it is compressed by bzip2: gzip and zstd are read"),
+        (b"\xfd7zXZrest", "it is compressed by xz: gzip and zstd are read"),
         (b"\xff\xfec\0", "it is UTF-16: save it as UTF-8"),
+        (
+            b"c,t,30d_spend\n",
+            "line 1: the header has no column `a`; it has `c`, `t`, `30d_spend`; --orders-columns says which to read",
+        ),
         (b"", "there is nothing in it, not even a header"),
         (
             b"c,t\n",

@@ -113,7 +113,7 @@ fn number(column: &Column) -> anyhow::Result<Number> {
 
 fn refuse<T>(Column { name, type_name, .. }: &Column, what: &str, target: &str) -> anyhow::Result<T> {
     bail!(
-        "`{name}` of --orders-sql is {type_name}, and not {what}: cast it in the query, such as {name}::{target}"
+        "`{name}` of --orders-sql is {type_name}, and not {what}: cast it in the query, such as \"{name}\"::{target}"
     )
 }
 
@@ -153,7 +153,7 @@ mod tests {
             (&[sound[0], ("At", 1184), sound[2]], "no column `at`, but `who`, `At`, `a`"),
             (&[sound[0], sound[1], sound[2], sound[2]], "two columns `a`"),
             (&[sound[0], ("at", 25), sound[2]], "`at` of --orders-sql is type25, and not a time: cast it"),
-            (&[sound[0], sound[1], ("a", 790)], "such as a::numeric"),
+            (&[sound[0], sound[1], ("a", 790)], "such as \"a\"::numeric"),
         ];
         for (types, words) in cases {
             let error = Kinds::choose(&columns(&["a"], None), &found(types), false).unwrap_err().to_string();
