@@ -128,10 +128,8 @@ fn is_of_a_value(sqlstate: SqlState) -> bool {
 
 /// A sentence up to the value that it quotes, which may be a customer's. (Languages have quotes of their own.)
 fn without_value(message: &str) -> String {
-    match message.find(['"', '\'', '«', '»', '„', '“', '”', '‘', '’']) {
-        Some(quote) => format!("{}…", &message[..quote]),
-        None => message.to_owned(),
-    }
+    let quote = message.find(['"', '\'', '«', '»', '„', '“', '”', '‘', '’']);
+    quote.map_or_else(|| message.to_owned(), |quote| format!("{}…", &message[..quote]))
 }
 
 /// A sentence without most of what it quotes.

@@ -130,8 +130,16 @@ fn what_is_wrong_with_a_query_is_named_and_nothing_else_is_executed() {
         ("SELECT $1 AS who, at, amount FROM shop", "it has a parameter", ""),
         ("SELECT who, at FROM shop", "no column `amount`, but `who`, `at`", ""),
         ("SELECT who, at, amount, amount FROM shop", "two columns `amount`", ""),
-        ("SELECT who, at::text AS at, amount FROM shop", "`at` of --orders-sql is text", "\"at\"::timestamptz"),
-        ("SELECT who, at, money AS amount FROM shop", "`amount` of --orders-sql is money", "\"amount\"::numeric"),
+        (
+            "SELECT who, at::text AS at, amount FROM shop",
+            "`at` of --orders-sql is text",
+            "\"at\"::timestamptz",
+        ),
+        (
+            "SELECT who, at, money AS amount FROM shop",
+            "`amount` of --orders-sql is money",
+            "\"amount\"::numeric",
+        ),
         ("SELECT who, at, nullif(amount, 5) AS amount FROM shop", "`amount` is null in 1;", ""),
         ("SELECT who, nullif(at, '2011-01-07') AS at, amount FROM shop", "`at` is null in ", ""),
         ("SELECT who, 'infinity'::timestamptz AS at, amount FROM shop", "`at` is infinite in 9;", ""),
