@@ -112,7 +112,6 @@ pub const FAULTS: [Fault; 69] = [
     fault("windows: a reader is frozen at a step, then wakes", 3, 30, windows::freeze_at_a_step),
     fault("windows: come and go under load, two readers", 5, 50, windows::come_and_go),
     lasting("random sequence (seconds)", 300, 7_200, sequence::run),
-    alone("soak at half the maximum rate (seconds)", 60, 1_800, soak::soak),
-    alone("soak with --retain (seconds)", 60, 1_800, soak::soak_retaining),
+    alone("soak at half the maximum rate (seconds)", 90, 1_800, soak::soak),
     fault("reader: started, with nothing wrong", 1, 1, readers::sound),
 ];

@@ -1,5 +1,4 @@
-//! The soaks: hours of usual work, compressed. Memory, descriptors, threads and processor time must not grow, and with
-//! `--retain` neither the disk.
+//! The soak: hours of usual work, compressed. Memory, descriptors, threads and processor time must not grow.
 //!
 //! Rates are printed, not judged, because they depend on the machine (scripts/bench measures them). If the
 //! machine gets busier after the greatest rate was measured, the reader falls behind. Then the backlog is
@@ -23,26 +22,11 @@ const TAKEN_EVERY: Duration = Duration::from_secs(10);
 const NOISE: f64 = 1.0;
 const BACKLOG: f64 = 256.0 + 64.0;
 
-/// How long the reader of the second soak keeps rows, in windows of 5 s, and by how much the disk in use may grow: a
-/// window more or less, segments of the write-ahead log, and what VACUUM has not come to yet.
-const RETAINED: [&str; 4] = ["--segments-window", "5s", "--retain", "10s"];
-const DISK_NOISE: f64 = 0.35;
-
 /// Runs for `seconds` at half the greatest rate of this machine, which also runs the producer, Kafka and
-/// Postgres. The test counts the rows and takes them away.
+/// Postgres.
 pub fn soak(seconds: u32, _: &mut StdRng) -> Report {
-    run(seconds, &RETAINED[..2])
-}
-
-/// The same with a reader that takes the rows away itself.
-pub fn soak_retaining(seconds: u32, _: &mut StdRng) -> Report {
-    run(seconds, &RETAINED)
-}
-
-fn run(seconds: u32, flags: &[&str]) -> Report {
-    let retains = flags.contains(&"--retain");
     let mut load = Load::none(World::new("soak", 3));
-    let mut reader = load.world.reader(flags);
+    let mut reader = load.world.reader(&["--segments-window", "5s"]);
     let customers = CUSTOMERS.to_string();
     let (greatest, first) = greatest_rate(&load, &reader, &customers);
     let (per_batch, more) = time_per_batch(&load.world, &customers);
@@ -52,17 +36,11 @@ fn run(seconds: u32, flags: &[&str]) -> Report {
     let mut producer = load.world.producer(&["--interval", &interval, "--customers", &customers]);
     let begun = (Instant::now(), load.stored().unwrap());
     load.world.connect().batch_execute(COUNTED).unwrap();
-    let mut disk = Vec::new();
     let seen = thread::scope(|scope| {
         let sampling = scope.spawn(|| Sample::every_second(&reader, u64::from(seconds)));
         while !sampling.is_finished() {
-            if retains {
-                thread::sleep(Duration::from_secs(1));
-                disk.extend(load.world.number(DISK));
-            } else {
-                thread::sleep(TAKEN_EVERY);
-                take_away_windows(&load.world);
-            }
+            thread::sleep(TAKEN_EVERY);
+            take_away_windows(&load.world);
         }
         sampling.join().unwrap()
     });
@@ -75,15 +53,12 @@ fn run(seconds: u32, flags: &[&str]) -> Report {
     let is_busy = slowness::since(begun.0) > 1.0;
     load.recovered(lag, if is_busy { PATIENCE } else { RECOVERY });
     reader.stop();
-    let mut note = format!(
+    let note = format!(
         "{rate:.0} rows/s, {:.0} % of the most that was reached; the last batch after {:.1} s; {}",
         100.0 * rate / greatest,
         lag.as_secs_f64(),
         steadiness(&seen, if is_busy { BACKLOG } else { NOISE })
     );
-    if retains {
-        note += &flatness(&disk);
-    }
     load.world.connect().batch_execute(&count("segments")).unwrap();
     let (rows, differences) = complete(&load.world, sent);
     Report { times: 1, rows, differences, slowest: load.slowest, note: Some(note), ..Report::default() }
@@ -146,21 +121,6 @@ fn steadiness(samples: &[Sample], room: f64) -> String {
     said
 }
 
-/// Bytes of the database and of the write-ahead log.
-const DISK: &str = "SELECT pg_database_size(current_database()) + (SELECT sum(size) FROM pg_ls_waldir())";
-
-/// Checks that the disk in use does not grow, and describes it. The first third is warming up: the write-ahead log grows
-/// to its usual size.
-fn flatness(disk: &[i64]) -> String {
-    let steady = &disk[disk.len() / 3..];
-    let (early, late) = steady.split_at(steady.len() / 2);
-    let greatest = |part: &[i64]| part.iter().copied().max().unwrap_or_default() as f64 / 1e6;
-    let [early, late] = [early, late].map(greatest);
-    let said = format!("; disk at most {early:.0} MB, then {late:.0} MB");
-    assert!(late <= early * (1.0 + DISK_NOISE), "the disk in use grows{said}");
-    said
-}
-
 /// What a batch had when its rows were removed: how many rows, the sum of their numbers, and the sum of the
 /// squares. If a batch's rows are removed twice, the soak fails.
 const COUNTED: &str =
@@ -193,7 +153,7 @@ fn take_away_windows(world: &World) {
 }
 
 /// There are millions of rows, so they are counted, not recomputed. Every batch that was sent is there once,
-/// with all its rows (0 to customers - 1, as far as their number, sum and sum of squares show) or, if it is expired, none.
+/// with all its rows (0 to customers - 1, as far as their number, sum and sum of squares show).
 fn complete(world: &World, sent: i64) -> (u64, [u64; 3]) {
     let number = |query: &str| world.number(query).unwrap();
     let rows = number("SELECT sum(rows) FROM counted");
@@ -201,10 +161,8 @@ fn complete(world: &World, sent: i64) -> (u64, [u64; 3]) {
     let doubled = number("SELECT count(*) - count(DISTINCT batch_key) FROM batches");
     let wrong = number(
         "SELECT count(*) FROM counted FULL JOIN batches ON id = batch_id
-         WHERE CASE WHEN expired_at IS NULL
-             THEN (rows, sum, squares) IS DISTINCT FROM (customers::bigint, customers::numeric * (customers - 1) / 2,
-                 customers::numeric * (customers - 1) * (2 * customers - 1) / 6)
-             ELSE rows IS NOT NULL END",
+         WHERE (rows, sum, squares) IS DISTINCT FROM (customers::bigint, customers::numeric * (customers - 1) / 2,
+             customers::numeric * (customers - 1) * (2 * customers - 1) / 6)",
     );
     let differences = [missing, doubled, wrong + number("SELECT count(*) FROM dead_letters")];
     (rows as u64, differences.map(|n| n.unsigned_abs()))
