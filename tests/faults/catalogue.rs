@@ -37,7 +37,7 @@ const fn alone(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdR
     Fault { name, ci, long, alone: true, begins_late: true, inject }
 }
 
-pub const FAULTS: [Fault; 69] = [
+pub const FAULTS: [Fault; 68] = [
     fault("reader: kill -9", 50, 1_000, readers::kill),
     fault("reader: dies after poll", 5, 50, |n, r| readers::die_at("after_poll", n, r)),
     fault("reader: dies after pairing", 5, 50, |n, r| readers::die_at("after_pairing", n, r)),
