@@ -2,8 +2,8 @@
 //! topics.
 //!
 //! Owns the loop and its log lines. Does not own where snapshots come from (`source`), which of them share a
-//! transaction (`packer`), what is tried again (`transaction`), what a transaction is (`kafka`), nor the
-//! format of a message (`message`).
+//! transaction (`packer`), whether their messages are too large (`fit`), what is tried again (`transaction`),
+//! what a transaction is (`kafka`), nor the format of a message (`message`).
 //!
 //! **A batch keeps its key and its values until its transaction is committed.** Until then it is sent again
 //! as it was, and never in part.

@@ -98,13 +98,15 @@ impl Fit {
             (Some((limit, name)), _) => (limit, Setting::Client(name)),
             (None, Some(limit)) => (limit, Setting::Topic),
         };
+        let codec = self.limits.codec.as_deref();
+        // Of another codec the size is not known here. The brokers judge it.
+        if setting == Setting::Topic && !matches!(codec, None | Some("zstd")) {
+            return Ok(());
+        }
         let level = self.limits.level.unwrap_or(ZSTD_LEVEL);
         let zstd = zstd::bulk::compress(body, level).map_or(plain, |body| body.len() as u64 + around);
-        // Of another codec the size is not known here. The brokers judge it.
-        let is_compressed = self.limits.codec.as_deref() == Some("zstd");
-        if setting == Setting::Topic
-            && (is_compressed && zstd <= limit || !is_compressed && self.limits.codec.is_some())
-        {
+        let is_compressed = codec == Some("zstd");
+        if setting == Setting::Topic && is_compressed && zstd <= limit {
             return Ok(());
         }
         Err(TooLarge {
