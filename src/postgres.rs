@@ -15,6 +15,7 @@ mod address;
 mod connecting;
 mod error;
 mod libpq;
+mod obstacles;
 mod probe;
 mod publication;
 mod read_only;

@@ -21,6 +21,12 @@ diesel::table! {
         expired_at -> Nullable<Timestamptz>,
         produced_at -> Nullable<Timestamptz>,
         retracted_at -> Nullable<Timestamptz>,
+        rf_customers -> Nullable<Array<Integer>>,
+        rf_recency -> Nullable<Array<Double>>,
+        rf_frequency -> Nullable<Array<Double>>,
+        rf_monetary -> Nullable<Array<Double>>,
+        edges_from -> Nullable<Text>,
+        fixed_metrics -> Nullable<Array<Text>>,
     }
 }
 
@@ -86,5 +92,13 @@ diesel::table! {
         recency_topic_id -> Nullable<Text>,
         frequency_topic_id -> Nullable<Text>,
         monetary_topic_id -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    segment_maps (segment_map, rf_score) {
+        segment_map -> Text,
+        rf_score -> Text,
+        segment -> Text,
     }
 }

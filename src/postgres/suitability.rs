@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Bool, Nullable, Text};
 
 /// Per table, its columns with their types; `!` is NOT NULL, and `=` means that the database gives the value.
-const COLUMNS: [(&str, &str); 5] = [
+const COLUMNS: [(&str, &str); 6] = [
     (
         "batches",
         "id bigint!, consumer_group text!, partition integer!, recency_offset bigint!, frequency_offset bigint!, \
@@ -16,7 +16,9 @@ const COLUMNS: [(&str, &str); 5] = [
          customers integer!, ties text!, segment_map text!, recency_edges double precision[]!, \
          frequency_edges double precision[]!, monetary_edges double precision[]!, \
          stored_at timestamp with time zone!=, expired_at timestamp with time zone, \
-         produced_at timestamp with time zone, retracted_at timestamp with time zone",
+         produced_at timestamp with time zone, retracted_at timestamp with time zone, \
+         rf_customers integer[], rf_recency double precision[], rf_frequency double precision[], \
+         rf_monetary double precision[], edges_from text, fixed_metrics text[]",
     ),
     (
         "segments",
@@ -41,15 +43,17 @@ const COLUMNS: [(&str, &str); 5] = [
         "consumer_group text!, cluster_id text!, recency_topic text!, frequency_topic text!, monetary_topic text!, \
          recency_topic_id text, frequency_topic_id text, monetary_topic_id text",
     ),
+    ("segment_maps", "segment_map text!, rf_score text!, segment text!"),
 ];
 
 /// What the role must be allowed to do with each table. `batches` gets its ids from a sequence.
-const RIGHTS: [(&str, &str); 5] = [
+const RIGHTS: [(&str, &str); 6] = [
     ("batches", "SELECT, INSERT"),
     ("segments", "SELECT, INSERT"),
     ("dead_letters", "SELECT, INSERT"),
     ("progress", "SELECT, INSERT, UPDATE"),
     ("sources", "SELECT, INSERT, UPDATE"),
+    ("segment_maps", "SELECT, INSERT"),
 ];
 
 /// A table of ours as it is. Columns of which one is nullable are written as in [`COLUMNS`].

@@ -4,7 +4,7 @@
 //! is under way, and a row written meanwhile would be lost or would break it. A restore makes constraints and
 //! indexes last, so tables that have theirs are whole.
 
-use super::PostgresError;
+use super::{PostgresError, obstacles};
 use diesel::migration::MigrationSource;
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -26,7 +26,8 @@ pub struct Tables(BTreeSet<String>);
 const INVENTORY: &str = "
     WITH ours AS (
         SELECT oid, relname FROM pg_class WHERE oid IN (to_regclass('batches'), to_regclass('segments'),
-            to_regclass('dead_letters'), to_regclass('progress'), to_regclass('sources')))
+            to_regclass('dead_letters'), to_regclass('progress'), to_regclass('sources'),
+            to_regclass('segment_maps')))
     SELECT relname::text AS what FROM ours
     UNION
     SELECT format('%s.%s', relname, attname)
@@ -39,17 +40,18 @@ const INVENTORY: &str = "
     GROUP BY relname, indexrelid";
 
 /// The newest migration's column: tables of an earlier version lack it.
-const NEWEST: &str = "dead_letters.refused_with";
+const NEWEST: &str = "batches.edges_from";
 
 /// The part of the inventory that the migrations make. Users may add columns and indexes, and drop them
 /// again.
-const MADE_BY_MIGRATIONS: [&str; 14] = [
+const MADE_BY_MIGRATIONS: [&str; 16] = [
     NEWEST,
     "batches",
     "segments",
     "dead_letters",
     "progress",
     "sources",
+    "segment_maps",
     "batches (id)",
     "batches (consumer_group, partition, recency_offset)",
     "batches (consumer_group, partition, frequency_offset)",
@@ -58,6 +60,7 @@ const MADE_BY_MIGRATIONS: [&str; 14] = [
     "dead_letters (consumer_group, topic, partition, offset)",
     "progress (consumer_group, partition)",
     "sources (consumer_group)",
+    "segment_maps (segment_map, rf_score)",
 ];
 
 /// Brings the tables up to date, inside the transaction of the caller. Returns the migrations that were run.
@@ -77,7 +80,7 @@ pub fn migrate(connection: &mut PgConnection) -> Result<Vec<String>, PostgresErr
     }
     check_right_to_create(connection)?;
     stay_in_schema(connection)?;
-    let run = connection.run_pending_migrations(MIGRATIONS).map_err(of_migration)?;
+    let run = connection.run_pending_migrations(MIGRATIONS).map_err(obstacles::of_migration)?;
     Ok(run.iter().map(ToString::to_string).collect())
 }
 
@@ -206,27 +209,6 @@ fn is_table(what: &str) -> bool {
     !what.contains(['(', '.'])
 }
 
-/// What a migration says that finds objects of users which it cannot make again. Diesel hides all of the error but
-/// its words; these are our own (`migrations/2026-11-27-000000_partition_segments`).
-const CANNOT_CARRY: &str = "cannot be carried over: ";
-
-fn of_migration(error: Box<dyn std::error::Error + Send + Sync>) -> PostgresError {
-    let said = error.to_string();
-    if let Some((_, what)) = said.split_once(CANNOT_CARRY) {
-        return PostgresError::Unsuitable {
-            what: format!(
-                "this version makes `segments` a partitioned table, and this cannot be carried over: {what}"
-            ),
-            hint: "drop or change it, start the reader again, and then make it again on the new table"
-                .to_owned(),
-        };
-    }
-    match error.downcast::<diesel::result::Error>() {
-        Ok(error) => PostgresError::from(*error),
-        Err(error) => PostgresError::Statement(error),
-    }
-}
-
 impl Tables {
     /// What is here now.
     ///
@@ -335,7 +317,7 @@ mod tests {
             (without(index), true, Some("columns or indexes are missing: segments (batch_id)")),
             (without(index), false, Some("columns or indexes are missing: segments (batch_id)")),
             (without(NEWEST), true, None),
-            (without(NEWEST), false, Some("columns or indexes are missing: dead_letters.refused_with")),
+            (without(NEWEST), false, Some("columns or indexes are missing: batches.edges_from")),
             (without("segments"), false, None),
             (Tables::default(), false, None),
         ];

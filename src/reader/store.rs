@@ -17,6 +17,7 @@ mod insert;
 mod joining;
 mod letters;
 mod look;
+mod maps;
 mod other_schema;
 mod ownership;
 mod partitions;

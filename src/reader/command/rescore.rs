@@ -81,6 +81,10 @@ async fn run(
         reasons = Reason::ALL.to_vec();
     }
     let rules = Arc::new(options.rules.clone());
+    if !dry_run {
+        let rules = Arc::clone(&rules);
+        owner.run(move |store| Ok(store.keep_segment_map(&rules.segments)?)).await?;
+    }
     let (mut tally, mut single) = (Tally::default(), None);
     for partition in owner.run(|store| Ok(store.partitions_with_letters()?)).await? {
         let wanted = reasons.clone();

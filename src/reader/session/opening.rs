@@ -87,10 +87,8 @@ pub(super) async fn connect(
     memory: &mut Memory,
 ) -> Result<Connections, SessionError> {
     let watches = (0..=WRITERS).map(|_| watchdog.watch()).collect();
-    let (address, source, tables) = (options.database.clone(), source.clone(), memory.tables.clone());
-    let retains = options.retention.retain.is_some();
-    let connecting =
-        async { blocking(move || open(&address, source, tables.as_ref(), retains, watches)).await? };
+    let (options, source, tables) = (options.clone(), source.clone(), memory.tables.clone());
+    let connecting = async { blocking(move || open(&options, source, tables.as_ref(), watches)).await? };
     let connections = watchdog.guard(connecting).await?;
     memory.tables = Some(connections.owner.tables().clone());
     Ok(connections)
@@ -98,13 +96,12 @@ pub(super) async fn connect(
 
 /// Opens a connection for each watch.
 fn open(
-    address: &Address,
+    options: &Options,
     source: KafkaSource,
     tables: Option<&Tables>,
-    retains: bool,
     watches: Vec<Arc<Watch>>,
 ) -> Result<Connections, SessionError> {
-    let needed = watches.len();
+    let (address, needed) = (&options.database, watches.len());
     let stores = connect_all(address, &source, watches).map_err(|error| match error {
         StoreError::Postgres(error) => explain_limit(address, error, needed).into(),
         error => error,
@@ -123,7 +120,8 @@ fn open(
     if tables.is_none() {
         found.iter().for_each(|contradiction| tracing::warn!("{contradiction}"));
     }
-    if retains {
+    owner.keep_segment_map(&options.rules.segments)?;
+    if options.retention.retain.is_some() {
         owner.check_right_to_expire()?;
     }
     let topics = owner.claim_topics(&TopicIds::default())?;

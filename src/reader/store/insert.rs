@@ -120,13 +120,16 @@ impl<W: Write + ?Sized> Write for Watched<'_, W> {
 const INSERT_BATCHES: &str = "
     INSERT INTO batches (id, consumer_group, partition, recency_offset, frequency_offset, monetary_offset,
         batch_key, population, as_of, customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges,
-        produced_at)
+        produced_at, edges_from, fixed_metrics)
     SELECT id, $1, partition, recency, frequency, monetary, key, population, as_of, customers, $2, $3,
         ($4::float8[])[(6 * n - 5)::int : (6 * n)::int], ($5::float8[])[(6 * n - 5)::int : (6 * n)::int], ($6::float8[])[(6 * n - 5)::int : (6 * n)::int],
-        produced
+        produced, $17, $18
     FROM unnest($7::int8[], $8::int4[], $9::int8[], $10::int8[], $11::int8[], $12::text[], $13::text[],
         $14::timestamptz[], $15::int4[], $16::timestamptz[])
         WITH ORDINALITY AS b (id, partition, recency, frequency, monetary, key, population, as_of, customers, produced, n)";
+
+/// Where the edges are from.
+const EDGES_FROM: &str = "quintiles";
 
 /// Inserts a row per batch.
 fn batches(
@@ -160,7 +163,9 @@ fn batches(
         .bind::<Array<Nullable<Text>>, _>(populations)
         .bind::<Array<Timestamptz>, _>(times)
         .bind::<Array<Integer>, _>(customers)
-        .bind::<Array<Nullable<Timestamptz>>, _>(produced);
+        .bind::<Array<Nullable<Timestamptz>>, _>(produced)
+        .bind::<Text, _>(EDGES_FROM)
+        .bind::<Nullable<Array<Text>>, _>(None::<Vec<&str>>);
     all_taken("batches", scored.len(), statements.execute(insert)?)
 }
 
