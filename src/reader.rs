@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod check;
 pub mod command;
+pub mod grid;
 pub mod key;
 pub mod pairing;
 pub mod progress;

@@ -10,6 +10,7 @@ use crate::coordinates::MessageId;
 use crate::message::{CustomerIds, Message, Problem, Reason, decode};
 use crate::metric::Metric;
 use crate::metric::PerMetric;
+use crate::reader::grid::Grid;
 use crate::reader::pairing::{Batch, DeadLetter};
 use crate::reader::quintile::{self, Cut, CutError, Ties};
 use crate::reader::segment::SegmentMap;
@@ -49,6 +50,8 @@ pub struct Scored {
     pub cuts: PerMetric<Cut>,
     /// The ids of the customers, if the sender gives any.
     pub customer_ids: Option<CustomerIds>,
+    /// Customers and sums per pair of recency and frequency scores.
+    pub grid: Grid,
 }
 
 impl Scored {
@@ -80,7 +83,20 @@ pub fn score(rules: &Rules, batch: Batch) -> Result<Scored, Vec<DeadLetter>> {
     let produced_at = batch.messages.values().filter_map(Message::produced_at).max();
     match examine(rules, &batch) {
         Ok(Content { values, cuts, customer_ids, as_of, population }) => {
-            Ok(Scored { partition, offsets, key, population, as_of, produced_at, values, cuts, customer_ids })
+            let columns = values.as_ref().map(Vec::as_slice);
+            let grid = Grid::add_up(columns, &cuts.recency.codes, &cuts.frequency.codes);
+            Ok(Scored {
+                partition,
+                offsets,
+                key,
+                population,
+                as_of,
+                produced_at,
+                values,
+                cuts,
+                customer_ids,
+                grid,
+            })
         }
         Err(problem) => {
             let refused_with = Some(offsets.recency);

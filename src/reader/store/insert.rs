@@ -5,6 +5,7 @@ use super::{KafkaSource, Part, StoreError, Watch, rows};
 use crate::failpoint;
 use crate::metric::Metric;
 use crate::postgres::{Statements, schema};
+use crate::reader::grid::CELLS;
 use crate::reader::key;
 use crate::reader::score::{Rules, Scored};
 use chrono::{DateTime, Utc};
@@ -120,10 +121,14 @@ impl<W: Write + ?Sized> Write for Watched<'_, W> {
 const INSERT_BATCHES: &str = "
     INSERT INTO batches (id, consumer_group, partition, recency_offset, frequency_offset, monetary_offset,
         batch_key, population, as_of, customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges,
-        produced_at, edges_from, fixed_metrics)
+        produced_at, edges_from, fixed_metrics, rf_customers, rf_recency, rf_frequency, rf_monetary)
     SELECT id, $1, partition, recency, frequency, monetary, key, population, as_of, customers, $2, $3,
         ($4::float8[])[(6 * n - 5)::int : (6 * n)::int], ($5::float8[])[(6 * n - 5)::int : (6 * n)::int], ($6::float8[])[(6 * n - 5)::int : (6 * n)::int],
-        produced, $17, $18
+        produced, $17, $18,
+        ($19::int4[])[(25 * n - 24)::int : (25 * n)::int],
+        CASE WHEN ($20::float8[])[(25 * n)::int] <> 'NaN' THEN ($20::float8[])[(25 * n - 24)::int : (25 * n)::int] END,
+        CASE WHEN ($21::float8[])[(25 * n)::int] <> 'NaN' THEN ($21::float8[])[(25 * n - 24)::int : (25 * n)::int] END,
+        CASE WHEN ($22::float8[])[(25 * n)::int] <> 'NaN' THEN ($22::float8[])[(25 * n - 24)::int : (25 * n)::int] END
     FROM unnest($7::int8[], $8::int4[], $9::int8[], $10::int8[], $11::int8[], $12::text[], $13::text[],
         $14::timestamptz[], $15::int4[], $16::timestamptz[])
         WITH ORDINALITY AS b (id, partition, recency, frequency, monetary, key, population, as_of, customers, produced, n)";
@@ -139,6 +144,11 @@ fn batches(
     // The edges end to end, six per batch.
     let edges =
         |metric: Metric| -> Vec<f64> { scored.iter().flat_map(|batch| batch.cuts[metric].edges).collect() };
+    let cells: Vec<i32> = scored.iter().flat_map(|batch| batch.grid.customers).collect();
+    // NaN where there are none: Postgres finds its way in an array with nulls only by reading it from the start.
+    let sums = |metric: Metric| -> Vec<f64> {
+        scored.iter().flat_map(|batch| batch.grid.sums[metric].unwrap_or([f64::NAN; CELLS])).collect()
+    };
     let offsets = |metric: Metric| -> Vec<i64> { scored.iter().map(|b| b.offsets[metric]).collect() };
     let partitions: Vec<i32> = scored.iter().map(|batch| batch.partition).collect();
     let keys: Vec<Option<String>> = scored.iter().map(|b| b.key.as_deref().map(key::text)).collect();
@@ -165,7 +175,11 @@ fn batches(
         .bind::<Array<Integer>, _>(customers)
         .bind::<Array<Nullable<Timestamptz>>, _>(produced)
         .bind::<Text, _>(EDGES_FROM)
-        .bind::<Nullable<Array<Text>>, _>(None::<Vec<&str>>);
+        .bind::<Nullable<Array<Text>>, _>(None::<Vec<&str>>)
+        .bind::<Array<Integer>, _>(cells)
+        .bind::<Array<Double>, _>(sums(Metric::Recency))
+        .bind::<Array<Double>, _>(sums(Metric::Frequency))
+        .bind::<Array<Double>, _>(sums(Metric::Monetary));
     all_taken("batches", scored.len(), statements.execute(insert)?)
 }
 

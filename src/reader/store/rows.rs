@@ -124,6 +124,7 @@ fn encode_text(chunk: &mut Vec<u8>, text: &str) {
 mod tests {
     use super::*;
     use crate::message::CustomerIds;
+    use crate::reader::grid::{CELLS, Grid};
     use crate::reader::quintile::Cut;
 
     /// A row field by field, as in the documentation of COPY.
@@ -154,6 +155,7 @@ mod tests {
             values: [vec![1.5, -2.0], vec![3.0, 4.0], vec![5.0, 6e9]].into(),
             cuts: [cut([0, 4]), cut([1, 3]), cut([2, 0])].into(),
             customer_ids: None::<CustomerIds>,
+            grid: Grid { customers: [0; CELLS], sums: PerMetric::default() },
         };
         let tails = tails(&SegmentMap::built_in().unwrap());
         let id = 0x0102_0304_0506_0708;
