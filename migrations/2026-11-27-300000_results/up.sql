@@ -15,7 +15,7 @@ BEGIN
     SELECT string_agg(what, ', ') INTO taken FROM (
         SELECT pg_describe_object('pg_class'::regclass, oid, 0) AS what FROM pg_class
         WHERE relnamespace = home::regnamespace AND relname IN ('segment_maps', 'segment_maps_pkey',
-            'batches_consumer_group_as_of', 'snapshots', 'latest_snapshots', 'segment_summary', 'customer_segments')
+            'batches_snapshots', 'snapshots', 'latest_snapshots', 'segment_summary', 'customer_segments')
         UNION ALL
         SELECT pg_describe_object('pg_type'::regclass, oid, 0) FROM pg_type
         WHERE typnamespace = home::regnamespace AND typrelid = 0
@@ -75,44 +75,56 @@ BEGIN
         WHERE EXISTS (SELECT FROM %1$s.batches WHERE segment_map = 'default')$insert$, home);
 
     -- Neither key nor population is in it: they may be longer than an index takes.
-    EXECUTE format('CREATE INDEX batches_consumer_group_as_of ON %s.batches (consumer_group, as_of)', home);
+    EXECUTE format('CREATE INDEX batches_snapshots ON %s.batches (consumer_group, as_of, coalesce(hashtextextended(population, 0), 0),
+        produced_at DESC NULLS LAST) WHERE retracted_at IS NULL', home);
 
-    -- Newest first, in the direction in which a reader of the newest few can stop early.
+    -- Which batch counts is asked batch by batch, so that conditions and LIMIT save the work for all others. (CASE, because
+    -- the planner believes that a plain comparison of a key leaves one row, and then sorts everything.)
     EXECUTE format($define$
 CREATE VIEW %1$s.snapshots AS
-    SELECT consumer_group, population, as_of, batch_id, produced_at, customers, expired, empty_quintiles,
-        lead(batch_id) OVER (PARTITION BY consumer_group, population ORDER BY as_of DESC) AS previous_batch_id
-    FROM (
-        SELECT DISTINCT ON (consumer_group, as_of, population) consumer_group, population, as_of, id AS batch_id, produced_at,
-            customers, expired_at IS NOT NULL AS expired,
-            -- Of quintiles only: edges that somebody chose may equal the least or the greatest value.
-            CASE WHEN edges_from LIKE 'batch:%%' THEN 0
-                WHEN edges_from <> 'quintiles' AND fixed_metrics IS NULL THEN NULL ELSE
-                CASE WHEN 'recency' = ANY (fixed_metrics) THEN 0 ELSE
-                    (recency_edges[1] = recency_edges[2])::int + (recency_edges[2] = recency_edges[3])::int
-                    + (recency_edges[3] = recency_edges[4])::int + (recency_edges[4] = recency_edges[5])::int
-                    + (recency_edges[5] = recency_edges[6])::int END
-                + CASE WHEN 'frequency' = ANY (fixed_metrics) THEN 0 ELSE
-                    (frequency_edges[1] = frequency_edges[2])::int + (frequency_edges[2] = frequency_edges[3])::int
-                    + (frequency_edges[3] = frequency_edges[4])::int + (frequency_edges[4] = frequency_edges[5])::int
-                    + (frequency_edges[5] = frequency_edges[6])::int END
-                + CASE WHEN 'monetary' = ANY (fixed_metrics) THEN 0 ELSE
-                    (monetary_edges[1] = monetary_edges[2])::int + (monetary_edges[2] = monetary_edges[3])::int
-                    + (monetary_edges[3] = monetary_edges[4])::int + (monetary_edges[4] = monetary_edges[5])::int
-                    + (monetary_edges[5] = monetary_edges[6])::int END
-            END AS empty_quintiles
-        FROM %1$s.batches WHERE retracted_at IS NULL
-        ORDER BY consumer_group DESC, as_of DESC, population DESC, produced_at DESC NULLS LAST,
-            batch_key COLLATE "C" DESC NULLS LAST, partition DESC, recency_offset DESC
-    ) AS counting
+    SELECT b.consumer_group, b.population, b.as_of, b.id AS batch_id, b.produced_at, b.customers,
+        b.expired_at IS NOT NULL AS expired,
+        -- Of quintiles only: edges that somebody chose may equal the least or the greatest value.
+        CASE WHEN b.edges_from LIKE 'batch:%%' THEN 0
+            WHEN b.edges_from <> 'quintiles' AND b.fixed_metrics IS NULL THEN NULL ELSE
+            CASE WHEN 'recency' = ANY (b.fixed_metrics) THEN 0 ELSE
+                (b.recency_edges[1] = b.recency_edges[2])::int + (b.recency_edges[2] = b.recency_edges[3])::int
+                + (b.recency_edges[3] = b.recency_edges[4])::int + (b.recency_edges[4] = b.recency_edges[5])::int
+                + (b.recency_edges[5] = b.recency_edges[6])::int END
+            + CASE WHEN 'frequency' = ANY (b.fixed_metrics) THEN 0 ELSE
+                (b.frequency_edges[1] = b.frequency_edges[2])::int + (b.frequency_edges[2] = b.frequency_edges[3])::int
+                + (b.frequency_edges[3] = b.frequency_edges[4])::int + (b.frequency_edges[4] = b.frequency_edges[5])::int
+                + (b.frequency_edges[5] = b.frequency_edges[6])::int END
+            + CASE WHEN 'monetary' = ANY (b.fixed_metrics) THEN 0 ELSE
+                (b.monetary_edges[1] = b.monetary_edges[2])::int + (b.monetary_edges[2] = b.monetary_edges[3])::int
+                + (b.monetary_edges[3] = b.monetary_edges[4])::int + (b.monetary_edges[4] = b.monetary_edges[5])::int
+                + (b.monetary_edges[5] = b.monetary_edges[6])::int END
+        END AS empty_quintiles,
+        (SELECT p.id FROM %1$s.batches p
+         WHERE p.consumer_group = b.consumer_group AND p.as_of < b.as_of AND p.population IS NOT DISTINCT FROM b.population
+            AND coalesce(hashtextextended(p.population, 0), 0) = coalesce(hashtextextended(b.population, 0), 0)
+            AND p.retracted_at IS NULL
+         ORDER BY p.as_of DESC, p.produced_at DESC NULLS LAST, p.batch_key COLLATE "C" DESC NULLS LAST, p.partition DESC,
+            p.recency_offset DESC LIMIT 1) AS previous_batch_id
+    FROM %1$s.batches b
+    WHERE b.retracted_at IS NULL AND CASE b.id WHEN (
+        SELECT c.id FROM %1$s.batches c
+        WHERE c.consumer_group = b.consumer_group AND c.as_of = b.as_of AND c.population IS NOT DISTINCT FROM b.population
+            AND coalesce(hashtextextended(c.population, 0), 0) = coalesce(hashtextextended(b.population, 0), 0)
+            AND c.retracted_at IS NULL
+        ORDER BY c.produced_at DESC NULLS LAST, c.batch_key COLLATE "C" DESC NULLS LAST, c.partition DESC,
+            c.recency_offset DESC LIMIT 1) THEN true ELSE false END
 $define$, home);
 
     EXECUTE format($define$
 CREATE VIEW %1$s.latest_snapshots AS
-    SELECT DISTINCT ON (consumer_group, population) consumer_group, population, as_of, batch_id, produced_at, customers, expired,
-        empty_quintiles, previous_batch_id
-    FROM %1$s.snapshots WHERE NOT expired
-    ORDER BY consumer_group, population, as_of DESC
+    SELECT s.consumer_group, s.population, s.as_of, s.batch_id, s.produced_at, s.customers, s.expired, s.empty_quintiles,
+        s.previous_batch_id
+    FROM (SELECT DISTINCT consumer_group, population FROM %1$s.batches WHERE retracted_at IS NULL AND expired_at IS NULL) AS b
+    CROSS JOIN LATERAL (
+        SELECT * FROM %1$s.snapshots n
+        WHERE n.consumer_group = b.consumer_group AND n.population IS NOT DISTINCT FROM b.population AND NOT n.expired
+        ORDER BY n.as_of DESC LIMIT 1) AS s
 $define$, home);
 
     -- Per batch, its 25 cells become its segments. The sum of cells may be larger than a float8, and Postgres would end
