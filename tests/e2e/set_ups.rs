@@ -277,6 +277,7 @@ fn a_role_without_create_uses_tables_that_others_made() {
         ("SELECT, INSERT ON dead_letters", "right to SELECT, INSERT on table `dead_letters`"),
         ("SELECT, INSERT, UPDATE ON progress", "right to SELECT, INSERT, UPDATE on table `progress`"),
         ("SELECT, INSERT, UPDATE ON sources", "right to SELECT, INSERT, UPDATE on table `sources`"),
+        ("SELECT, INSERT ON segment_maps", "right to SELECT, INSERT on table `segment_maps`"),
         ("USAGE ON SEQUENCE batches_id_seq", "right to USAGE on sequence `batches_id_seq`"),
     ];
     for (grant, words) in grants {

@@ -72,6 +72,25 @@ class Differences(unittest.TestCase):
         self.change_row(3, "frequency", lambda x: math.nextafter(x, math.inf))
         self.wrong("offsets 0 1 2", "frequency")
 
+    def test_a_sum_that_is_not_close(self) -> None:
+        sums = self.stored.batches[1][2]["rf_monetary"]
+        cell = next(cell for cell, total in enumerate(sums) if total)
+        sums[cell] *= 1 + 1e-13
+        self.assertEqual(verify.compare(self.expected, self.stored), [])
+        sums[cell] *= 1 + 1e-11
+        self.wrong("offsets 10 11 12", "rf_monetary")
+
+    def test_a_customer_in_another_cell(self) -> None:
+        customers = self.stored.batches[0][2]["rf_customers"]
+        cell = next(cell for cell, count in enumerate(customers) if count)
+        customers[cell] -= 1
+        customers[(cell + 1) % 25] += 1
+        self.wrong("offsets 0 1 2", "rf_customers")
+
+    def test_missing_sums(self) -> None:
+        self.stored.batches[0][2].update(rf_recency=None, edges_from="quintiles")
+        self.wrong("offsets 0 1 2", "rf_recency")
+
     def test_a_missing_customer_id(self) -> None:
         self.change_row(39, "customer_id", lambda _: None)
         self.wrong("customer_id")

@@ -5,10 +5,10 @@
 //! newest window, and no sequence. So it is in nobody's way, and leaves no gap.
 
 use super::insert::Added;
-use super::{Store, StoreError, windows};
+use super::{Store, StoreError, maps, windows};
 use crate::message::Message;
 use crate::metric::{Metric, PerMetric};
-use crate::postgres::schema::{dead_letters, progress, sources};
+use crate::postgres::schema::{dead_letters, progress, segment_maps, sources};
 use crate::postgres::{Isolation, Rehearsal, Statements};
 use crate::reader::pairing::Batch;
 use crate::reader::score::{Rules, Scored, score};
@@ -59,6 +59,8 @@ impl Store {
                 group,
                 diesel::insert_into(sources::table).values(source).on_conflict_do_nothing(),
             )?;
+            let map = diesel::insert_into(segment_maps::table).values(maps::rows(&rules.segments));
+            rehearsal.execute(map.on_conflict_do_nothing())?;
             added.insert(rehearsal, watch)?;
             try_dead_letter(rehearsal, group)?;
             try_progress(rehearsal, group)?;

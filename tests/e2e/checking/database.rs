@@ -270,6 +270,7 @@ fn each_right_that_is_missing_in_the_database_is_named() {
         ),
         ("SELECT, INSERT ON progress", "tables", "right to SELECT, INSERT, UPDATE on table `progress`"),
         ("UPDATE (epoch) ON progress", "tables", "right to UPDATE on table `progress`"),
+        ("SELECT, INSERT ON segment_maps", "tables", "right to SELECT, INSERT on table `segment_maps`"),
         ("USAGE ON SEQUENCE batches_id_seq", "tables", "right to USAGE on sequence `batches_id_seq`"),
         // A right on one column is a right in the catalog; only the trial finds out.
         ("UPDATE ON progress", "commit", "42501"),
