@@ -15,5 +15,5 @@ BEGIN
     DROP TABLE segments_day;
     ALTER TABLE batches DROP COLUMN expired_at, DROP COLUMN retracted_at;
 END $migration$;
-DROP FUNCTION rfm_summarize_window, rfm_drop_window, rfm_is_over, rfm_enter_window, rfm_window, rfm_prepare_window,
-    rfm_partition_of_window, rfm_check_caller, rfm_copy_grants;
+DROP FUNCTION rfm_summarize_window, rfm_drop_window, rfm_hold_window, rfm_is_over, rfm_enter_window, rfm_window,
+    rfm_prepare_window, rfm_partition_of_window, rfm_check_caller, rfm_copy_grants;

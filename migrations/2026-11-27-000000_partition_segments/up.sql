@@ -317,19 +317,42 @@ BEGIN
     RETURN is_empty;
 END $body$ $define$, home);
 
+    -- Makes VACUUM, autovacuum and ANALYZE keep off a window until the end of the transaction. Neither commits nor queries
+    -- wait for that. Postgres cancels an autovacuum (but for one that prevents wraparound) that somebody has waited for
+    -- for deadlock_timeout. So this wait, and it alone, is longer than that.
+    EXECUTE format($define$
+CREATE OR REPLACE FUNCTION %1$s.rfm_hold_window(number bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $body$
+DECLARE
+    part oid := %1$s.rfm_partition_of_window(number);
+BEGIN
+    PERFORM %1$s.rfm_check_caller();
+    PERFORM set_config('lock_timeout', least(setting::int + 1000, 10000)::text, true)
+        FROM pg_settings WHERE name = 'deadlock_timeout';
+    IF part IS NOT NULL THEN
+        EXECUTE format('LOCK TABLE ONLY %%s IN SHARE UPDATE EXCLUSIVE MODE', part::regclass);
+    END IF;
+EXCEPTION WHEN undefined_table THEN
+    -- Another reader has dropped it meanwhile.
+    NULL;
+END $body$ $define$, home);
+
     -- Drops the partition of a window that is over. It looks again once it has the locks: a commit that had begun before
-    -- has then ended. (So every statement must see what was committed before it: READ COMMITTED.)
+    -- has then ended. (So every statement must see what was committed before it: READ COMMITTED.) Commits queue behind
+    -- these locks, so they are waited for as long as the caller says. `rfm_hold_window` comes first, and before any other
+    -- lock, since it may wait longer.
     EXECUTE format($define$
 CREATE OR REPLACE FUNCTION %1$s.rfm_drop_window(number bigint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
-    part oid := %1$s.rfm_partition_of_window(number);
+    part oid;
 BEGIN
     PERFORM %1$s.rfm_check_caller();
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'a window is dropped in READ COMMITTED only';
     END IF;
     PERFORM FROM %1$s.segments_day FOR UPDATE;
+    part := %1$s.rfm_partition_of_window(number);
     IF part IS NULL OR NOT %1$s.rfm_is_over(number) THEN
         RETURN false;
     END IF;
@@ -356,7 +379,7 @@ END $body$ $define$, home);
     FOR one IN SELECT p.oid::regprocedure AS signature FROM pg_proc p
         WHERE p.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = old) AND p.proname IN ('rfm_copy_grants',
             'rfm_check_caller', 'rfm_partition_of_window', 'rfm_prepare_window', 'rfm_window', 'rfm_enter_window',
-            'rfm_is_over', 'rfm_drop_window', 'rfm_summarize_window')
+            'rfm_is_over', 'rfm_hold_window', 'rfm_drop_window', 'rfm_summarize_window')
     LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO %I', one.signature,
             (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = old));

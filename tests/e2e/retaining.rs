@@ -1,7 +1,7 @@
 //! Windows of `segments` that come and go, with days of a second or two: nothing is lost, nothing stays, nobody waits.
 
 use crate::slowness;
-use crate::world::{Daemon, World, wait_for};
+use crate::world::{Daemon, Server, World, connect, shared_kafka, wait_for};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use std::time::{Duration, Instant};
@@ -229,6 +229,48 @@ fn a_query_of_somebody_else_keeps_a_window_and_stalls_no_commit() {
     assert_eq!(world.number(WINDOWS), Some(2));
     other.batch_execute("COMMIT").unwrap();
     reader.wait_until_it_says("windows_dropped=\"0\"");
+    reader.stop();
+    world.is_whole();
+}
+
+/// A world on a Postgres of its own, whose autovacuum looks every second.
+fn with_autovacuum(name: &str) -> (World, Server) {
+    let postgres = Server::postgres();
+    let mut admin = connect(&postgres.address);
+    admin.batch_execute("ALTER SYSTEM SET autovacuum_naptime = '1s'").unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    let world = World::on(name, &shared_kafka(), &postgres.address, 1);
+    crate::kafka::create_topics(&world.kafka, &world.topics, 1);
+    (world, postgres)
+}
+
+#[test]
+fn autovacuum_of_a_past_window_gives_way_to_its_drop() {
+    const AT_WORK: &str = "
+        SELECT count(*) FROM pg_stat_activity JOIN pg_locks l USING (pid)
+        WHERE backend_type = 'autovacuum worker' AND relation = to_regclass('segments_0') AND granted
+            AND l.mode = 'ShareUpdateExclusiveLock'";
+    let (world, _postgres) = with_autovacuum("vacuumed");
+    let mut reader = world.reader(&[]);
+    world.store_one();
+    world.execute("ALTER TABLE segments_0 SET (autovacuum_enabled = false)");
+    world.produce(&["--batches", "10", "--interval", "0", "--customers", "10000"]);
+    world.wait_for_batches(11);
+    world.end_day();
+    world.store_one();
+    reader.wait_until_it_says("began a window");
+    reader.stop();
+    // A thousand pages, and a pause after each: it would work for minutes.
+    world.execute(
+        "UPDATE batches SET stored_at = stored_at - interval '10 days' WHERE id < 10000000000;
+         ALTER TABLE segments_0 SET (autovacuum_enabled = true, autovacuum_vacuum_insert_threshold = 1,
+             autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_cost_delay = 100,
+             autovacuum_vacuum_cost_limit = 1)",
+    );
+    world.wait_for_number(AT_WORK, |workers| workers == 1);
+    let mut reader = world.reader(&["--retain", "5days", "--segments-window", "1day"]);
+    reader.wait_until_it_says("rows_deleted=0 windows_dropped=\"0\"");
+    assert_eq!(world.number(WINDOWS), Some(1));
     reader.stop();
     world.is_whole();
 }

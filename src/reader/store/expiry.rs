@@ -175,6 +175,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut is_needed = false;
         let dropped = self.brief("dropping a window of `segments`", |connection, context| {
+            // It may wait for autovacuum: before anybody could wait for this transaction.
+            diesel::sql_query("SELECT rfm_hold_window($1)").bind::<BigInt, _>(number).execute(connection)?;
             let marked = diesel::sql_query(EXPIRE_ALL)
                 .bind::<Text, _>(&context.source.consumer_group)
                 .bind::<BigInt, _>(number * IDS)

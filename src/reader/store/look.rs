@@ -36,7 +36,8 @@ const LACKS: &str = "
         SELECT name, to_regprocedure(name) IS NOT NULL AS is_there
         FROM unnest(ARRAY['rfm_copy_grants(oid,oid)', 'rfm_check_caller()', 'rfm_partition_of_window(bigint)',
             'rfm_prepare_window(bigint)', 'rfm_window(interval)', 'rfm_enter_window(bigint,interval)',
-            'rfm_is_over(bigint)', 'rfm_drop_window(bigint)', 'rfm_summarize_window(bigint)']) name
+            'rfm_is_over(bigint)', 'rfm_hold_window(bigint)', 'rfm_drop_window(bigint)',
+            'rfm_summarize_window(bigint)']) name
         UNION ALL SELECT 'segments_day', to_regclass('segments_day') IS NOT NULL) needed
     WHERE NOT is_there";
 
