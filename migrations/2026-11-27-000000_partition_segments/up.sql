@@ -364,7 +364,8 @@ BEGIN
     RETURN true;
 END $body$ $define$, home);
 
-    -- A BRIN index does not cover the pages that were filled since the last VACUUM. This makes it cover them.
+    -- A BRIN index does not cover the pages that were filled since the last VACUUM. This makes it cover them, unless a
+    -- VACUUM is about to.
     EXECUTE format($define$
 CREATE OR REPLACE FUNCTION %1$s.rfm_summarize_window(number bigint) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $body$
@@ -373,6 +374,8 @@ BEGIN
     RETURN (SELECT sum(brin_summarize_new_values(i.indexrelid))
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
         WHERE i.indrelid = %1$s.rfm_partition_of_window(number) AND a.amname = 'brin');
+EXCEPTION WHEN lock_not_available THEN
+    RETURN NULL;
 END $body$ $define$, home);
 
     -- They belong to the owner of the tables, whoever executes this.

@@ -32,7 +32,7 @@ mod windows;
 
 pub use crate::postgres::{Tables, Watch};
 pub use error::StoreError;
-pub use expiry::Expired;
+pub use expiry::{DueWindow, Expired};
 pub use letters::Letter;
 pub use look::MOST_COUNTED;
 pub use ownership::Ownership;

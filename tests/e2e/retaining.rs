@@ -275,6 +275,43 @@ fn autovacuum_of_a_past_window_gives_way_to_its_drop() {
     world.is_whole();
 }
 
+#[test]
+fn windows_begin_in_time_beside_one_that_cannot_be_dropped_and_ones_that_cannot_be_covered() {
+    let world = World::new("in_time", 1);
+    let mut reader = world.reader(&[]);
+    world.store_one();
+    world.end_day();
+    world.store_one();
+    reader.wait_until_it_says("began a window");
+    reader.stop();
+    world.execute("UPDATE batches SET stored_at = stored_at - interval '10 days' WHERE id < 10000000000");
+    // The lock of a VACUUM that nobody cancels.
+    let mut vacuum = world.connect();
+    vacuum.batch_execute("BEGIN").unwrap();
+    let mut hold = |window: u32| {
+        let lock = format!("LOCK TABLE ONLY segments_{window} IN SHARE UPDATE EXCLUSIVE MODE");
+        vacuum.batch_execute(&lock).unwrap();
+    };
+    hold(0);
+    let mut reader = world.reader(&["--retain", "5days", "--segments-window", "1day"]);
+    world.store_one();
+    reader.wait_until_it_says("the windows of `segments` stay as they are");
+    for window in 2..=6 {
+        hold(window - 1);
+        world.end_day();
+        let begun = Instant::now();
+        world.store_one();
+        reader.wait_until_it_says(&format!("began a window of `segments` window={window}"));
+        // The start of a producer, an attempt to drop, and a pause.
+        slowness::in_time("a new window", begun.elapsed(), Duration::from_secs(6));
+    }
+    assert_eq!(world.number(WINDOWS), Some(7));
+    vacuum.batch_execute("COMMIT").unwrap();
+    reader.wait_until_it_says("windows_dropped=\"0\"");
+    reader.stop();
+    world.is_whole();
+}
+
 /// The `ms` of a line `committed`.
 fn milliseconds(line: &str) -> Option<u64> {
     line.contains("committed").then(|| line.rsplit_once(" ms=")?.1.parse().ok())?

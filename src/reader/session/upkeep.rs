@@ -3,13 +3,18 @@
 //! A pass works beside the loop, on a thread and a connection of its own, and its result comes back as one more answer.
 //! **Nothing here ends a session or holds up a commit.** What fails is logged once it lasts, and tried again: a window
 //! that cannot be begun is stayed in.
+//!
+//! **A new window waits for one step of expiring at most, and never for what has failed there.** Otherwise windows would
+//! last too long, their first rows would be overdue before their last ones, and would have to be deleted row by row; which
+//! takes longer still.
 
 use super::{Membership, Session, SessionError};
 use crate::backoff::{Backoff, LogThrottle};
 use crate::postgres::{Address, PostgresError};
 use crate::reader::retention::Retention;
-use crate::reader::store::{Expired, KafkaSource, Store, StoreError, Watch};
+use crate::reader::store::{DueWindow, Expired, KafkaSource, Store, StoreError, Watch};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Pause between two passes while there is something to do, and the longest one after failures.
@@ -36,30 +41,54 @@ pub(super) struct Upkeep {
     store: Option<Box<Store>>,
     /// Since when a pass has been under way.
     under_way: Option<Instant>,
-    /// Whether batches were stored since the last pass.
-    has_stored: bool,
+    /// Whether batches were stored since a pass last looked at it; also while one is under way.
+    has_stored: Arc<AtomicBool>,
     /// When the next pass may begin.
     next: Instant,
     /// When expired rows are looked for.
     look: Instant,
-    /// Pauses after failures.
+    /// Windows that cannot be begun, rows that cannot be covered.
+    beginning: Trouble,
+    /// Rows that cannot be taken away.
+    expiring: Trouble,
+    /// When to log that a pass takes long; `None` while none does.
+    slow: Option<LogThrottle>,
+}
+
+/// What fails again and again.
+struct Trouble {
+    /// Pauses before it is tried again.
     backoff: Backoff,
-    /// When to log what fails or is slow; `None` while nothing does.
+    /// When to log it; `None` while nothing fails.
     log: Option<LogThrottle>,
 }
 
+impl Trouble {
+    fn none() -> Self {
+        Self { backoff: Backoff::new(PAUSE, LONGEST_PAUSE), log: None }
+    }
+
+    /// How long it has lasted, if it is time to log it.
+    fn log_due(&mut self) -> Option<Duration> {
+        self.log.get_or_insert_with(LogThrottle::begun).due()
+    }
+}
+
 /// The result of a pass.
+#[derive(Default)]
 pub(super) struct Pass {
     /// The connection, if it is as good as before.
     store: Option<Box<Store>>,
     /// Whether expired rows were looked for.
     looked: bool,
-    /// The window that was begun.
-    began: Option<i64>,
+    /// The windows that were begun.
+    began: Vec<i64>,
     /// What was taken away.
     expired: Expired,
-    /// What failed first.
+    /// What failed first of beginning windows and covering rows.
     error: Option<StoreError>,
+    /// What failed first of taking rows away.
+    not_expired: Option<StoreError>,
 }
 
 impl Upkeep {
@@ -72,27 +101,25 @@ impl Upkeep {
             watch: Arc::default(),
             store: None,
             under_way: None,
-            has_stored: false,
+            has_stored: Arc::default(),
             next: now,
             look: now,
-            backoff: Backoff::new(PAUSE, LONGEST_PAUSE),
-            log: None,
+            beginning: Trouble::none(),
+            expiring: Trouble::none(),
+            slow: None,
         }
-    }
-
-    /// How long something has failed or been slow, if it is time to log it.
-    fn log_due(&mut self) -> Option<Duration> {
-        self.log.get_or_insert_with(LogThrottle::begun).due()
     }
 
     /// Batches were stored.
     pub(super) fn on_stored(&mut self) {
-        self.has_stored = true;
+        self.has_stored.store(true, Ordering::Relaxed);
     }
 
     /// Whether there is something to do now.
     fn is_due(&self, now: Instant) -> bool {
-        self.under_way.is_none() && now >= self.next && (self.has_stored || self.is_look_due(now))
+        self.under_way.is_none()
+            && now >= self.next
+            && (self.has_stored.load(Ordering::Relaxed) || self.is_look_due(now))
     }
 
     fn is_look_due(&self, now: Instant) -> bool {
@@ -103,16 +130,13 @@ impl Upkeep {
     fn begin(&mut self, now: Instant) -> impl FnOnce() -> Pass + Send + use<> {
         let (address, source, watch) = (self.address.clone(), self.source.clone(), Arc::clone(&self.watch));
         let (store, retention, looks) = (self.store.take(), self.retention, self.is_look_due(now));
-        let stored = std::mem::take(&mut self.has_stored);
+        let has_stored = Arc::clone(&self.has_stored);
         self.under_way = Some(now);
         move || {
             let opened = store.map_or_else(|| Store::connect(&address, source, watch).map(Box::new), Ok);
             match opened {
-                Ok(store) => pass(store, retention, stored, looks),
-                Err(error) => {
-                    let expired = Expired::default();
-                    Pass { store: None, looked: looks, began: None, expired, error: Some(error) }
-                }
+                Ok(store) => pass(store, retention, &has_stored, looks),
+                Err(error) => Pass { error: Some(error), ..Pass::default() },
             }
         }
     }
@@ -120,43 +144,80 @@ impl Upkeep {
     /// A pass has ended.
     fn end(&mut self, pass: Pass, now: Instant) {
         self.under_way = None;
+        self.slow = None;
         self.store = pass.store;
+        let has_more = pass.expired.more;
+        let pause = PAUSE.min(self.retention.window / LOOKS);
+        self.next = now;
         if pass.error.is_some() {
-            // What was stored has still to be looked at.
-            self.has_stored = true;
-            self.next = now + self.backoff.pause();
+            self.next += self.beginning.backoff.pause();
+        } else {
+            self.beginning = Trouble::none();
+            self.next += if has_more { Duration::ZERO } else { pause };
+        }
+        if !pass.looked {
             return;
         }
-        self.backoff.reset();
-        self.log = None;
-        self.next = if pass.expired.more { now } else { now + PAUSE.min(self.retention.window / LOOKS) };
-        if pass.looked && !pass.expired.more {
-            self.look = now + (self.retention.window / LOOKS).clamp(PAUSE / 10, Duration::from_secs(3600));
+        if pass.not_expired.is_some() {
+            let longer = self.expiring.backoff.pause();
+            self.look = now + if has_more { PAUSE } else { longer };
+        } else {
+            self.expiring = Trouble::none();
+            if !has_more {
+                self.look =
+                    now + (self.retention.window / LOOKS).clamp(PAUSE / 10, Duration::from_secs(3600));
+            }
         }
     }
 }
 
 /// Does what is due. What fails leaves the rest to be done.
-fn pass(mut store: Box<Store>, retention: Retention, stored: bool, looks: bool) -> Pass {
-    let mut error = None;
-    let mut note = |failed: StoreError| {
-        error.get_or_insert(failed);
-    };
-    let began =
-        if stored { store.roll(retention.window).unwrap_or_else(|e| (note(e), None).1) } else { None };
-    let mut expired = Expired::default();
-    if looks && let Err(failed) = store.expire(retention, &mut expired) {
-        note(failed);
+fn pass(mut store: Box<Store>, retention: Retention, has_stored: &AtomicBool, looks: bool) -> Pass {
+    let mut pass = Pass { looked: looks, ..Pass::default() };
+    let mut stored = pass.begin_window(&mut store, retention, has_stored);
+    let due = if looks { store.due_windows(retention) } else { Ok(Vec::new()) };
+    for window in due.unwrap_or_else(|error| (pass.not_expired = Some(error), Vec::new()).1) {
+        pass.expire(&mut store, window);
+        stored |= pass.begin_window(&mut store, retention, has_stored);
     }
-    if stored && let Err(failed) = store.summarize(retention.window) {
-        // VACUUM, which holds the lock, covers new rows, too.
-        let is_locked = matches!(failed, StoreError::Postgres(PostgresError::Busy(_)));
-        if !is_locked {
-            note(failed);
+    if stored && let Err(error) = store.summarize(retention.window) {
+        has_stored.store(true, Ordering::Relaxed);
+        pass.error.get_or_insert(error);
+    }
+    pass.store = (pass.error.is_none() && pass.not_expired.is_none()).then_some(store);
+    pass
+}
+
+impl Pass {
+    /// Begins a window if batches were stored since somebody last looked, and the day is over. Returns whether they were.
+    fn begin_window(&mut self, store: &mut Store, retention: Retention, has_stored: &AtomicBool) -> bool {
+        if !has_stored.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        match store.roll(retention.window) {
+            Ok(began) => self.began.extend(began),
+            Err(error) => {
+                // What was stored has still to be looked at.
+                has_stored.store(true, Ordering::Relaxed);
+                self.error.get_or_insert(error);
+            }
+        }
+        true
+    }
+
+    /// Takes away rows of a window, unless the connection is gone. **A window that cannot be expired keeps no other one.**
+    fn expire(&mut self, store: &mut Store, window: DueWindow) {
+        let is_lost =
+            |error: &StoreError| matches!(error, StoreError::Postgres(PostgresError::Unreachable(_)));
+        if self.not_expired.as_ref().is_some_and(is_lost) {
+            return;
+        }
+        match store.expire(window, &mut self.expired) {
+            Err(error) if is_lost(&error) => self.not_expired = Some(error),
+            Err(error) => drop(self.not_expired.get_or_insert(error)),
+            Ok(()) => {}
         }
     }
-    let store = error.is_none().then_some(store);
-    Pass { store, looked: looks, began, expired, error }
 }
 
 impl Session<'_> {
@@ -166,7 +227,7 @@ impl Session<'_> {
         let Some(upkeep) = &mut self.owner.upkeep else { return };
         if let Some(begun) = upkeep.under_way
             && begun.elapsed() >= SLOW
-            && let Some(lasted) = upkeep.log_due()
+            && let Some(lasted) = upkeep.slow.get_or_insert_with(LogThrottle::begun).due()
         {
             let step = upkeep.watch.waiting().map_or("nothing", |waiting| waiting.step);
             tracing::info!(for_s = lasted.as_secs(), step, "the upkeep of `segments` takes long");
@@ -179,7 +240,7 @@ impl Session<'_> {
 
     /// Takes in the result of a pass, and logs it.
     pub(super) fn on_upkeep(&mut self, pass: Pass) {
-        if let Some(window) = pass.began {
+        for window in &pass.began {
             tracing::info!(window, "began a window of `segments`");
         }
         let Expired { batches, dropped, deleted, .. } = &pass.expired;
@@ -191,9 +252,10 @@ impl Session<'_> {
             tracing::warn!(window, "a window of `segments` has rows of no batch, and stays");
         }
         let Some(upkeep) = &mut self.owner.upkeep else { return };
-        if let Some(error) = &pass.error
-            && let Some(lasted) = upkeep.log_due()
-        {
+        let troubles = [(&mut upkeep.beginning, &pass.error), (&mut upkeep.expiring, &pass.not_expired)];
+        for (trouble, error) in troubles {
+            let Some(error) = error else { continue };
+            let Some(lasted) = trouble.log_due() else { continue };
             let hint = match error {
                 StoreError::Postgres(
                     PostgresError::Unsuitable { hint, .. } | PostgresError::Refused { hint, .. },

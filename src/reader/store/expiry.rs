@@ -127,18 +127,27 @@ pub struct Expired {
     pub more: bool,
 }
 
+/// A window in which something is to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct DueWindow {
+    /// Its number.
+    number: i64,
+    /// What is to be done.
+    step: Step,
+    /// Batches are expired that were stored longer ago than this.
+    older: Duration,
+}
+
 impl Store {
-    /// Takes away rows of this group that are to be kept no longer, up to some number of them, and adds to `expired`
-    /// what was done. **A window that cannot be expired keeps no other one.**
+    /// The windows that have rows of this group which are to be kept no longer.
     ///
     /// # Errors
-    /// The first one of the statements. What was done stays done.
-    pub fn expire(
+    /// Those of the statements.
+    pub fn due_windows(
         &mut self,
         Retention { retain, window: length }: Retention,
-        expired: &mut Expired,
-    ) -> Result<(), StoreError> {
-        let Some(retain) = retain else { return Ok(()) };
+    ) -> Result<Vec<DueWindow>, StoreError> {
+        let Some(retain) = retain else { return Ok(Vec::new()) };
         let (current, windows) = self.brief("looking for expired batches", |connection, context| {
             let Now { current, .. } = window(connection, length)?;
             let held: Vec<Contents> = diesel::sql_query(HOLDS)
@@ -148,22 +157,25 @@ impl Store {
                 .load(connection)?;
             Ok((current, held))
         })?;
-        let mut first = Ok(());
-        for Contents { number, ours, due, overdue, others } in windows {
+        let due = windows.into_iter().map(|Contents { number, ours, due, overdue, others }| {
             let step = next_step(Holds { is_past: number < current, ours, due, overdue, others });
-            let done = match step {
-                Step::Keep => Ok(()),
-                Step::Drop => self.drop_window(number, retain, expired),
-                Step::Delete => self.delete(number, retain, expired),
-                Step::DeleteOverdue => self.delete(number, retain + length, expired),
-            };
-            match done {
-                // Without a connection, nothing else can be done.
-                Err(StoreError::Postgres(PostgresError::Unreachable(_))) => return done,
-                done => first = first.and(done),
-            }
+            let older = if step == Step::DeleteOverdue { retain + length } else { retain };
+            DueWindow { number, step, older }
+        });
+        Ok(due.filter(|due| due.step != Step::Keep).collect())
+    }
+
+    /// Takes away rows of a window: all of them at once, or a portion. Adds to `expired` what was done.
+    ///
+    /// # Errors
+    /// Those of the statements.
+    pub fn expire(&mut self, due: DueWindow, expired: &mut Expired) -> Result<(), StoreError> {
+        let DueWindow { number, step, older } = due;
+        match step {
+            Step::Keep => Ok(()),
+            Step::Drop => self.drop_window(number, older, expired),
+            Step::Delete | Step::DeleteOverdue => self.delete(number, older, expired),
         }
-        first
     }
 
     /// Expires the due batches of a window and drops its partition; both or nothing.
