@@ -37,7 +37,7 @@ const fn alone(name: &'static str, ci: u32, long: u32, inject: fn(u32, &mut StdR
     Fault { name, ci, long, alone: true, begins_late: true, inject }
 }
 
-pub const FAULTS: [Fault; 68] = [
+pub const FAULTS: [Fault; 69] = [
     fault("reader: kill -9", 50, 1_000, readers::kill),
     fault("reader: dies after poll", 5, 50, |n, r| readers::die_at("after_poll", n, r)),
     fault("reader: dies after pairing", 5, 50, |n, r| readers::die_at("after_pairing", n, r)),
@@ -112,6 +112,7 @@ pub const FAULTS: [Fault; 68] = [
     fault("windows: a reader is frozen at a step, then wakes", 3, 30, windows::freeze_at_a_step),
     fault("windows: come and go under load, two readers", 5, 50, windows::come_and_go),
     lasting("random sequence (seconds)", 300, 7_200, sequence::run),
-    alone("soak at half the maximum rate (seconds)", 90, 1_800, soak::soak),
+    alone("soak at half the maximum rate (seconds)", 60, 1_800, soak::soak),
+    alone("soak with --retain (seconds)", 60, 1_800, soak::soak_retaining),
     fault("reader: started, with nothing wrong", 1, 1, readers::sound),
 ];

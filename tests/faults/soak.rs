@@ -1,4 +1,5 @@
-//! The soak: hours of usual work, compressed. Memory, descriptors, threads and processor time must not grow.
+//! The soaks: hours of usual work, compressed. Memory, descriptors, threads and processor time must not grow, and with
+//! `--retain` neither the disk.
 //!
 //! Rates are printed, not judged, because they depend on the machine (scripts/bench measures them). If the
 //! machine gets busier after the greatest rate was measured, the reader falls behind. Then the backlog is
@@ -22,11 +23,28 @@ const TAKEN_EVERY: Duration = Duration::from_secs(10);
 const NOISE: f64 = 1.0;
 const BACKLOG: f64 = 256.0 + 64.0;
 
+/// How long the reader of the second soak keeps rows, in windows of 5 s, and by how much the disk in use may grow: a
+/// window more or less, segments of the write-ahead log, and what VACUUM has not come to yet.
+const RETAINED: [&str; 4] = ["--segments-window", "5s", "--retain", "10s"];
+const DISK_NOISE: f64 = 0.35;
+/// How long a window may last at most: it begins a moment after its time, and a drop may wait for autovacuum meanwhile.
+const LONGEST_WINDOW: Duration = Duration::from_secs(10);
+
 /// Runs for `seconds` at half the greatest rate of this machine, which also runs the producer, Kafka and
-/// Postgres.
+/// Postgres. The test counts the rows and takes them away.
 pub fn soak(seconds: u32, _: &mut StdRng) -> Report {
+    run(seconds, &RETAINED[..2])
+}
+
+/// The same with a reader that takes the rows away itself.
+pub fn soak_retaining(seconds: u32, _: &mut StdRng) -> Report {
+    run(seconds, &RETAINED)
+}
+
+fn run(seconds: u32, flags: &[&str]) -> Report {
+    let retains = flags.contains(&"--retain");
     let mut load = Load::none(World::new("soak", 3));
-    let mut reader = load.world.reader(&["--segments-window", "5s"]);
+    let mut reader = load.world.reader(flags);
     let customers = CUSTOMERS.to_string();
     let (greatest, first) = greatest_rate(&load, &reader, &customers);
     let (per_batch, more) = time_per_batch(&load.world, &customers);
@@ -36,11 +54,17 @@ pub fn soak(seconds: u32, _: &mut StdRng) -> Report {
     let mut producer = load.world.producer(&["--interval", &interval, "--customers", &customers]);
     let begun = (Instant::now(), load.stored().unwrap());
     load.world.connect().batch_execute(COUNTED).unwrap();
+    let mut disk = Vec::new();
     let seen = thread::scope(|scope| {
         let sampling = scope.spawn(|| Sample::every_second(&reader, u64::from(seconds)));
         while !sampling.is_finished() {
-            thread::sleep(TAKEN_EVERY);
-            take_away_windows(&load.world);
+            if retains {
+                thread::sleep(Duration::from_secs(1));
+                disk.push([DATABASE, WAL].map(|bytes| load.world.number(bytes).unwrap()));
+            } else {
+                thread::sleep(TAKEN_EVERY);
+                take_away_windows(&load.world);
+            }
         }
         sampling.join().unwrap()
     });
@@ -53,12 +77,16 @@ pub fn soak(seconds: u32, _: &mut StdRng) -> Report {
     let is_busy = slowness::since(begun.0) > 1.0;
     load.recovered(lag, if is_busy { PATIENCE } else { RECOVERY });
     reader.stop();
-    let note = format!(
+    let mut note = format!(
         "{rate:.0} rows/s, {:.0} % of the most that was reached; the last batch after {:.1} s; {}",
         100.0 * rate / greatest,
         lag.as_secs_f64(),
         steadiness(&seen, if is_busy { BACKLOG } else { NOISE })
     );
+    if retains {
+        note += &flatness(&disk);
+        note += &windows(&load.world, &reader.said());
+    }
     load.world.connect().batch_execute(&count("segments")).unwrap();
     let (rows, differences) = complete(&load.world, sent);
     Report { times: 1, rows, differences, slowest: load.slowest, note: Some(note), ..Report::default() }
@@ -121,6 +149,48 @@ fn steadiness(samples: &[Sample], room: f64) -> String {
     said
 }
 
+/// Bytes of the database and of the write-ahead log.
+const DATABASE: &str = "SELECT pg_database_size(current_database())";
+const WAL: &str = "SELECT sum(size) FROM pg_ls_waldir()";
+
+/// Checks that the disk in use does not grow, and describes it. The first third is warming up: the write-ahead log grows
+/// to its usual size.
+fn flatness(disk: &[[i64; 2]]) -> String {
+    let steady = &disk[disk.len() / 3..];
+    let (early, late) = steady.split_at(steady.len() / 2);
+    let greatest = |part: &[[i64; 2]], of: fn(&[i64; 2]) -> i64| {
+        part.iter().map(of).max().unwrap_or_default() as f64 / 1e6
+    };
+    let mut said = String::new();
+    for (name, of) in
+        [("database", (|[database, _]| *database) as fn(&[i64; 2]) -> i64), ("WAL", |[_, wal]| *wal)]
+    {
+        said += &format!("; {name} at most {:.0} MB, then {:.0} MB", greatest(early, of), greatest(late, of));
+    }
+    let [early, late] = [early, late].map(|part| greatest(part, |[database, wal]| database + wal));
+    assert!(late <= early * (1.0 + DISK_NOISE), "the disk in use grows{said}");
+    said
+}
+
+/// Checks that windows begin in time, and describes what became of them.
+fn windows(world: &World, said: &str) -> String {
+    let longest = "SELECT max(ms) FROM (
+        SELECT extract(epoch FROM max(stored_at) - min(stored_at)) * 1000 AS ms FROM batches GROUP BY id / 10000000000) w";
+    let longest = Duration::from_millis(world.number(longest).unwrap().unsigned_abs());
+    slowness::in_time("a window", longest, LONGEST_WINDOW);
+    let (mut deleted, mut dropped) = (0, 0);
+    for line in said.lines().filter(|line| line.contains(" expired batches=")) {
+        let value = |name: &str| line.split_once(name).and_then(|(_, rest)| rest.split(' ').next()).unwrap();
+        deleted += value("rows_deleted=").parse::<u64>().unwrap();
+        dropped += value("windows_dropped=").split(',').filter(|window| *window != "\"\"").count();
+    }
+    format!(
+        "; {} windows begun, {dropped} dropped, the longest of {:.1} s; {deleted} rows deleted one by one",
+        said.matches("began a window").count(),
+        longest.as_secs_f64(),
+    )
+}
+
 /// What a batch had when its rows were removed: how many rows, the sum of their numbers, and the sum of the
 /// squares. If a batch's rows are removed twice, the soak fails.
 const COUNTED: &str =
@@ -153,7 +223,7 @@ fn take_away_windows(world: &World) {
 }
 
 /// There are millions of rows, so they are counted, not recomputed. Every batch that was sent is there once,
-/// with all its rows (0 to customers - 1, as far as their number, sum and sum of squares show).
+/// with all its rows (0 to customers - 1, as far as their number, sum and sum of squares show) or, if it is expired, none.
 fn complete(world: &World, sent: i64) -> (u64, [u64; 3]) {
     let number = |query: &str| world.number(query).unwrap();
     let rows = number("SELECT sum(rows) FROM counted");
@@ -161,8 +231,10 @@ fn complete(world: &World, sent: i64) -> (u64, [u64; 3]) {
     let doubled = number("SELECT count(*) - count(DISTINCT batch_key) FROM batches");
     let wrong = number(
         "SELECT count(*) FROM counted FULL JOIN batches ON id = batch_id
-         WHERE (rows, sum, squares) IS DISTINCT FROM (customers::bigint, customers::numeric * (customers - 1) / 2,
-             customers::numeric * (customers - 1) * (2 * customers - 1) / 6)",
+         WHERE CASE WHEN expired_at IS NULL
+             THEN (rows, sum, squares) IS DISTINCT FROM (customers::bigint, customers::numeric * (customers - 1) / 2,
+                 customers::numeric * (customers - 1) * (2 * customers - 1) / 6)
+             ELSE rows IS NOT NULL END",
     );
     let differences = [missing, doubled, wrong + number("SELECT count(*) FROM dead_letters")];
     (rows as u64, differences.map(|n| n.unsigned_abs()))
