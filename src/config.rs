@@ -169,7 +169,7 @@ pub struct ReaderFlags {
     /// Stop once everything that was in the topics at the start is stored
     #[arg(long, env = "UNTIL_CAUGHT_UP")]
     until_caught_up: bool,
-    /// Answer /livez, /readyz and /metrics at this address [default: off]
+    /// Show the page, and answer /livez, /readyz, /metrics and /api/ at this address [default: off]
     #[arg(long, value_name = "ADDR:PORT", env = "READER_HTTP")]
     http: Option<ListenAddress>,
 }

@@ -1,15 +1,19 @@
-//! `--http`: health and metrics over HTTP. The only door to hyper.
+//! `--http`: health, metrics and what a daemon shows itself, over HTTP. The only door to hyper.
 //!
-//! Owns the server and its bounds. Does not own what is answered (`health`, `metrics`).
+//! Owns the server and its bounds. Does not own what is answered (`health`, `metrics`, and a daemon's
+//! [`Site`]).
 //!
-//! **The server has a thread and a runtime of its own**: it answers while the program's loop stands still, and
-//! nothing that a client does takes time from the loop. Every request is bounded in size and time, and so is
-//! their number: if there are too many connections, the oldest is closed, so that a probe is always answered.
+//! **The server has a thread and a runtime of its own**: it answers while the program's loop stands still,
+//! and nothing that a client does takes time from the loop. Every request is bounded in size and time, and so
+//! is their number: if there are too many connections, the oldest is closed, so that a probe is always
+//! answered.
 
 mod address;
 mod answers;
+mod site;
 
 pub use address::ListenAddress;
+pub use site::{Asked, Reply, Site};
 
 use crate::failure::Failure;
 use crate::health::Health;
@@ -41,11 +45,16 @@ const MOST_CONNECTIONS: usize = 64;
 /// A pause when no connection can be accepted: the process has too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Starts the server. It lives as long as the process.
+/// Starts the server. It lives as long as the process. `site` is what the daemon answers itself.
 ///
 /// # Errors
 /// The address cannot be used.
-pub fn start(address: &ListenAddress, health: Arc<Health>, metrics: Registry) -> Result<(), Failure> {
+pub fn start(
+    address: &ListenAddress,
+    health: Arc<Health>,
+    metrics: Registry,
+    site: Option<Site>,
+) -> Result<(), Failure> {
     let unusable = |error: io::Error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => {
@@ -59,7 +68,7 @@ pub fn start(address: &ListenAddress, health: Arc<Health>, metrics: Registry) ->
     };
     let listener = address.bind().map_err(unusable)?;
     let local = listener.local_addr().map_err(unusable)?;
-    let answers = Arc::new(Answers::new(health, metrics));
+    let answers = Arc::new(Answers::new(health, metrics, site));
     let run = move || {
         if let Err(error) = run(listener, &answers) {
             tracing::error!("the server of --http has ended: {error:#}");
@@ -97,7 +106,7 @@ fn run(listener: TcpListener, answers: &Arc<Answers>) -> anyhow::Result<()> {
 async fn serve(stream: TcpStream, answers: Arc<Answers>) {
     let service = service_fn(move |request| {
         let answer = answers.answer(&request);
-        async { Ok::<_, Infallible>(answer) }
+        async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

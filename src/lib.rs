@@ -21,6 +21,7 @@
 //! | `reader::store` | the reader's queries: taking partitions, the exactly-once commit |
 //! | [`reader::pairing`], [`reader::progress`], [`reader::budget`] | which messages belong together, how far each topic is settled, how far ahead to read |
 //! | [`reader::quintile`], [`reader::segment`], [`reader::score`] | pandas' `qcut`, the table of segments, a batch's scores |
+//! | `reader::page` | the page and its JSON, on a connection that only reads |
 //! | [`reader::key`] | how the tables write the key of a message |
 //! | [`http`], [`health`], [`metrics`] | `--http`: the server, whether the program works, the numbers |
 //! | [`config`] | flags and environment |

@@ -1,5 +1,5 @@
-//! Metrics in the format of Prometheus. Only this file uses the crate `prometheus`; what is counted, and when,
-//! is up to the two daemons. (`metric` is something else: recency, frequency and monetary.)
+//! Metrics in the format of Prometheus. Only this file uses the crate `prometheus`; what is counted, and
+//! when, is up to the two daemons. (`metric` is something else: recency, frequency and monetary.)
 //!
 //! **Reading them waits for nothing**: they are atomic numbers, and tables that the loop replaces.
 
@@ -50,7 +50,8 @@ impl Registry {
         self.add(IntCounter::new(name, help)?)
     }
 
-    /// The same per value of a label. All `values` are there from the start, so that their first increase shows.
+    /// The same per value of a label. All `values` are there from the start, so that their first increase
+    /// shows.
     ///
     /// # Errors
     /// The name is none, or taken.
@@ -114,7 +115,8 @@ impl Registry {
 /// The rows of a [`Table`]: their labels and numbers.
 type Rows<const N: usize> = Vec<([String; N], i64)>;
 
-/// Numbers whose labels come and go, as those of partitions do. They are replaced as a whole; clones share them.
+/// Numbers whose labels come and go, as those of partitions do. They are replaced as a whole; clones share
+/// them.
 #[derive(Clone)]
 pub struct Table<const N: usize> {
     /// The numbers.
@@ -127,6 +129,12 @@ impl<const N: usize> Table<N> {
     /// Replaces all numbers.
     pub fn replace(&self, rows: Rows<N>) {
         *self.rows.lock().unwrap_or_else(PoisonError::into_inner) = rows;
+    }
+
+    /// The sum of all numbers; `None` if there are none.
+    pub fn sum(&self) -> Option<i64> {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        (!rows.is_empty()).then(|| rows.iter().map(|(_, number)| number).sum())
     }
 }
 
@@ -157,6 +165,7 @@ mod tests {
         let table = registry.table("rfm_lag", "of tests", ["topic"]).unwrap();
         table.replace(vec![(["gone".to_owned()], 1)]);
         registry.text(true).unwrap();
+        assert_eq!(table.sum(), Some(1));
         table.replace(vec![(["there".to_owned()], 7)]);
         let text = registry.text(true).unwrap();
         for line in [r#"rfm_x_total{why="a"} 0"#, r#"rfm_x_total{why="b"} 3"#, r#"rfm_lag{topic="there"} 7"#]

@@ -9,6 +9,7 @@ pub mod check;
 pub mod command;
 pub mod grid;
 pub mod key;
+mod page;
 pub mod pairing;
 pub mod progress;
 pub mod quintile;
@@ -25,7 +26,7 @@ pub use store::write_rows;
 
 use crate::backoff::{Backoff, LogThrottle};
 use crate::failure::Failure;
-use crate::http::ListenAddress;
+use crate::http::{self, ListenAddress};
 use crate::kafka::Connection;
 use crate::postgres::Address;
 use crate::shutdown::Shutdown;
@@ -82,7 +83,7 @@ pub enum Ending {
 /// # Errors
 /// An error that no retry can mend.
 pub async fn run(options: Options, shutdown: Shutdown) -> Result<Ending, Failure> {
-    let vitals = Vitals::start(&options, &CAUSES)?;
+    let vitals = show(&options)?;
     let mut memory = Memory::of_process(Arc::clone(&vitals));
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut outage = LogThrottle::default();
@@ -117,6 +118,17 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Ending, Failure
             return Ok(Ending::Done);
         }
     }
+}
+
+/// With `--http`, begins to show what the reader does, and the page. Both outlive every session.
+fn show(options: &Options) -> Result<Arc<Vitals>, Failure> {
+    let (vitals, registry) = Vitals::starting(options, &CAUSES)?;
+    if let Some(address) = &options.http {
+        let site = page::start(options, &vitals)?;
+        http::start(address, Arc::clone(&vitals.health), registry, Some(site))?;
+        tokio::spawn(Arc::clone(&vitals.health).go_round());
+    }
+    Ok(vitals)
 }
 
 /// Shows why there is to be another session.

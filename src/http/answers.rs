@@ -1,15 +1,39 @@
 //! What the server answers to a request.
+//!
+//! **Probes and Prometheus wait for nothing**: the answer to them is there at once. Only what a daemon
+//! answers itself ([`Site`]) may come later.
 
+use super::site::{Asked, Reply, Site};
 use crate::health::Health;
 use crate::metrics::{MEDIA_TYPE, Registry};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Either};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use std::future::{Ready, ready};
 use std::sync::Arc;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+
+/// Headers of what a daemon answers itself. Nothing is loaded from elsewhere, nothing but the files of this
+/// server is executed, no other site may show it in a frame or read it.
+const OF_SITE: [(&str, &str); 5] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+];
+
+/// An answer, now or later.
+type Answer = Either<Ready<Response<Full<Bytes>>>, BoxFuture<'static, Response<Full<Bytes>>>>;
 
 /// See the module.
 pub(super) struct Answers {
@@ -17,15 +41,28 @@ pub(super) struct Answers {
     health: Arc<Health>,
     /// The numbers.
     metrics: Registry,
+    /// What the daemon answers itself.
+    site: Option<Site>,
 }
 
 impl Answers {
-    pub(super) fn new(health: Arc<Health>, metrics: Registry) -> Self {
-        Self { health, metrics }
+    pub(super) fn new(health: Arc<Health>, metrics: Registry, site: Option<Site>) -> Self {
+        Self { health, metrics, site }
     }
 
-    /// The answer to a request. **It waits for nothing.**
-    pub(super) fn answer<B: Body>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    /// The answer to a request.
+    pub(super) fn answer<B: Body>(&self, request: &Request<B>) -> Answer {
+        if let Some(site) = &self.site
+            && is_plain_get(request)
+            && let Some(reply) = site(&Asked::of(request.uri().path(), request.uri().query()))
+        {
+            return Either::Right(reply.map(of_site).boxed());
+        }
+        Either::Left(ready(self.now(request)))
+    }
+
+    /// The answer to a request that is not for the daemon itself.
+    fn now<B: Body>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET {
             let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
@@ -39,6 +76,10 @@ impl Answers {
             "/livez" => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the loop stands still\n"),
             "/readyz" => self.readiness(),
             "/metrics" => self.metrics(),
+            _ if self.site.is_some() => {
+                let there = "there are /, /api/batches, /api/moves, /livez, /readyz and /metrics\n";
+                response(StatusCode::NOT_FOUND, TEXT, there)
+            }
             _ => response(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz and /metrics\n"),
         }
     }
@@ -64,6 +105,20 @@ impl Answers {
             Err(error) => failed(&error),
         }
     }
+}
+
+/// Whether it is a GET without a body.
+fn is_plain_get<B: Body>(request: &Request<B>) -> bool {
+    request.method() == Method::GET && request.body().is_end_stream()
+}
+
+fn of_site(reply: Reply) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = response(status, reply.media_type, Bytes::from_owner(reply.body));
+    for (name, value) in OF_SITE {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
 }
 
 fn failed(error: &dyn std::error::Error) -> Response<Full<Bytes>> {

@@ -53,7 +53,7 @@ impl Vitals {
         let metrics = Metrics::new(&registry).map_err(failed)?;
         let health = Arc::new(Health::starting());
         if let Some(address) = &options.http {
-            http::start(address, Arc::clone(&health), registry)?;
+            http::start(address, Arc::clone(&health), registry, None)?;
             tokio::spawn(Arc::clone(&health).go_round());
         }
         Ok(Self { health, metrics })

@@ -1,12 +1,15 @@
-//! What a reader shows of itself over `--http`: whether it works, and what it has done. It outlives every session.
+//! What a reader shows of itself over `--http`: whether it works, and what it has done. It outlives every
+//! session.
+
+mod rate;
 
 use super::Options;
 use crate::failure::Failure;
 use crate::health::{Health, Obstacle};
-use crate::http;
 use crate::message::{Problem, Reason};
 use crate::metrics::{Error, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, SECONDS, Table};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
+use rate::Rate;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +23,12 @@ pub struct Vitals {
     pub health: Arc<Health>,
     /// What it has done.
     metrics: Metrics,
+    /// How many customers it stores just now.
+    rate: Rate,
 }
 
-/// The numbers. **They count what an answer has confirmed**: a commit whose answer was lost may be in the tables,
-/// and is not counted.
+/// The numbers. **They count what an answer has confirmed**: a commit whose answer was lost may be in the
+/// tables, and is not counted.
 struct Metrics {
     /// Batches stored.
     batches: IntCounter,
@@ -74,21 +79,53 @@ pub struct Backlog {
     pub partitions: usize,
 }
 
+/// What the reader has done since it started, and what it has still to do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Batches stored.
+    pub batches: u64,
+    /// Customers stored.
+    pub customers: u64,
+    /// Customers stored per second, over the last ten.
+    pub rate: f64,
+    /// Messages not stored yet; `None` before that is known, or if no partition is held.
+    pub lag: Option<i64>,
+    /// Partitions held.
+    pub partitions: i64,
+    /// When a transaction last succeeded.
+    pub last_commit: Option<DateTime<Utc>>,
+    /// Dead letters by reason, of those reasons that have any.
+    pub dead_letters: Vec<(&'static str, u64)>,
+}
+
 impl Vitals {
-    /// Those of a reader that starts. With `--http`, begins to show them. Sessions end for these `causes`.
+    /// Those of a reader that starts, and the metrics to show. Sessions end for these `causes`.
     ///
     /// # Errors
-    /// `--http` cannot be used.
-    pub fn start(options: &Options, causes: &[&'static str]) -> Result<Arc<Self>, Failure> {
+    /// None in a build whose tests pass.
+    pub fn starting(options: &Options, causes: &[&'static str]) -> Result<(Arc<Self>, Registry), Failure> {
         let failed = |error: Error| Failure::at_work(error, None);
         let registry = Registry::new().map_err(failed)?;
         let metrics = Metrics::new(&registry, options.buffer_bytes, causes).map_err(failed)?;
-        let health = Arc::new(Health::starting());
-        if let Some(address) = &options.http {
-            http::start(address, Arc::clone(&health), registry)?;
-            tokio::spawn(Arc::clone(&health).go_round());
+        let vitals = Self { health: Arc::new(Health::starting()), metrics, rate: Rate::default() };
+        Ok((Arc::new(vitals), registry))
+    }
+
+    /// What the reader has done. **It waits for nothing.**
+    pub fn figures(&self) -> Figures {
+        let metrics = &self.metrics;
+        let letters = Reason::ALL.map(Reason::name);
+        let letters = letters.map(|name| (name, metrics.dead_letters.with_label_values(&[name]).get()));
+        let last_commit = metrics.last_commit.get();
+        Figures {
+            batches: metrics.batches.get(),
+            customers: metrics.customers.get(),
+            rate: self.rate.per_second(),
+            lag: metrics.lag.sum(),
+            partitions: metrics.partitions.get(),
+            last_commit: (last_commit > 0).then(|| DateTime::from_timestamp(last_commit, 0)).flatten(),
+            dead_letters: letters.into_iter().filter(|&(_, count)| count > 0).collect(),
         }
-        Ok(Arc::new(Self { health, metrics }))
     }
 
     /// How many batches and customers the process has stored.
@@ -132,6 +169,7 @@ impl Vitals {
         metrics.last_commit.set(Utc::now().timestamp());
         metrics.batches.inc_by(stored.batches as u64);
         metrics.customers.inc_by(stored.customers as u64);
+        self.rate.add(stored.customers as u64);
         stored.refused.for_each(|problem| {
             metrics.dead_letters.with_label_values(&[problem.reason.name()]).inc();
             keeps = true;

@@ -26,6 +26,7 @@ mod orders;
 mod orders_sql;
 mod others;
 mod outages;
+mod page;
 mod probe;
 mod producing;
 mod purging;

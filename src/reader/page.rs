@@ -1,0 +1,140 @@
+//! The page at `/` of `--http`, and the same as JSON: what the newest snapshot says, and what the reader
+//! does.
+//!
+//! Owns the answers, not the server. Needs to know this: **the server's thread never waits for Postgres**. A
+//! thread of the page's own asks the database (`worker`), and what it finds lies on a desk until it is not
+//! true any more (`desk`). What the reader does is written into every answer as it is at that moment.
+//!
+//! **No answer contains a customer's id or a payload**: only counts, sums and names of segments and
+//! populations.
+
+mod desk;
+mod draw;
+mod format;
+mod json;
+mod queries;
+mod request;
+mod view;
+mod worker;
+
+use super::Options;
+use super::vitals::Vitals;
+use crate::failure::Failure;
+use crate::health::Status;
+use crate::http::{Asked, Reply, Site};
+use desk::{Answer, Desk, LONGEST_WAIT, Told, Trouble};
+use futures_util::FutureExt as _;
+use request::{Question, Route, View, route};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use worker::Worker;
+
+/// How long movements may keep a browser waiting that asks again by itself.
+const MOVES_SOON: Duration = Duration::from_millis(200);
+
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// See the module.
+struct Page {
+    /// Questions and answers.
+    desk: Arc<Desk>,
+    /// What the reader does.
+    vitals: Arc<Vitals>,
+    /// Whose batches are shown.
+    group: String,
+}
+
+/// Starts the page's thread. Returns what the server calls.
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn start(options: &Options, vitals: &Arc<Vitals>) -> Result<Site, Failure> {
+    let desk = Arc::new(Desk::default());
+    let worker = Worker::new(Arc::clone(&desk), options.database.clone(), options.group_id.clone());
+    let thread = thread::Builder::new().name("page".to_owned()).spawn(move || worker.run());
+    thread.map_err(|error| Failure::at_work(error, None))?;
+    let page = Arc::new(Page { desk, vitals: Arc::clone(vitals), group: options.group_id.clone() });
+    Ok(Arc::new(move |asked: &Asked| {
+        let route = route(asked)?;
+        let page = Arc::clone(&page);
+        Some(async move { page.answer(route).await }.boxed())
+    }))
+}
+
+impl Page {
+    async fn answer(&self, route: Route) -> Reply {
+        match route {
+            Route::Page(view, seen) => self.page(view, seen.as_deref()).await,
+            Route::File(media_type, content) => {
+                Reply { status: 200, media_type, body: content.as_bytes().into() }
+            }
+            Route::Api(question) => {
+                let told = self.desk.ask(question, LONGEST_WAIT).await;
+                let answer = told.answer.filter(|_| told.trouble.is_none()).unwrap_or_else(|| {
+                    let why = told.trouble.map_or_else(|| "no answer".to_owned(), |trouble| trouble.what);
+                    Arc::new(json::problem(503, &why))
+                });
+                Reply { status: answer.status, media_type: JSON, body: Arc::clone(&answer.body) }
+            }
+            Route::Refused(status, why) => {
+                let Answer { status, body, .. } = json::problem(status, &why);
+                Reply { status, media_type: JSON, body }
+            }
+        }
+    }
+
+    /// The page; without the figures if the browser has them already, which are `seen`.
+    async fn page(&self, view: View, seen: Option<&str>) -> Reply {
+        let since = view.since;
+        let Told { answer, trouble } = self.desk.ask(Question::View(view), LONGEST_WAIT).await;
+        let shown = answer.as_ref().and_then(|answer| answer.batch);
+        let patience = if seen.is_some() { MOVES_SOON } else { LONGEST_WAIT };
+        let matrix = match since.zip(shown) {
+            Some((from, to)) => Some(self.matrix(from, to, patience).await),
+            None => None,
+        };
+        let reader = self.reader(trouble.as_ref(), answer.is_some());
+        let Some(answer) = answer else {
+            return self.reply(503, &reader, "", "", "");
+        };
+        let tag = matrix
+            .as_ref()
+            .map_or_else(|| answer.tag.clone(), |matrix| format!("{}{}", answer.tag, matrix.tag));
+        if seen == Some(&tag) {
+            return self.reply(answer.status, &reader, "", "", &tag);
+        }
+        let matrix = matrix.as_ref().map_or("", |matrix| text(&matrix.body));
+        self.reply(answer.status, &reader, text(&answer.body), matrix, &tag)
+    }
+
+    /// The movements between two batches, or why there are none.
+    async fn matrix(&self, from: i64, to: i64, patience: Duration) -> Arc<Answer> {
+        let told = self.desk.ask(Question::Matrix { from, to }, patience).await;
+        told.answer.unwrap_or_else(|| {
+            let why = told.trouble.map_or_else(String::new, |trouble| trouble.what);
+            Arc::new(view::no_matrix(503, &format!("they are not known yet: {why}")))
+        })
+    }
+
+    /// What the reader does now. **While its loop stands still, it does not count as ready**, as for
+    /// `/readyz`.
+    fn reader(&self, trouble: Option<&Trouble>, has_figures: bool) -> String {
+        let mut status: Status = self.vitals.health.status();
+        if status.ready && !self.vitals.health.is_alive() {
+            (status.ready, status.why) = (false, Some("the loop stands still".to_owned()));
+        }
+        view::reader(&status, &self.vitals.figures(), trouble, has_figures)
+    }
+
+    fn reply(&self, status: u16, reader: &str, snapshot: &str, matrix: &str, seen: &str) -> Reply {
+        let page = view::frame(&self.group, reader, snapshot, matrix, seen);
+        Reply { status, media_type: HTML, body: page.into_bytes().into() }
+    }
+}
+
+/// Answers are made from text.
+fn text(body: &[u8]) -> &str {
+    std::str::from_utf8(body).unwrap_or_default()
+}

@@ -1,0 +1,160 @@
+//! The page's thread and its connection to Postgres, **which is never that of a commit**.
+//!
+//! While somebody looks, it asks for the state of the tables three times a second, and draws again what has
+//! changed. When nobody has looked for a minute, it has no connection.
+//!
+//! **It rests after each work nine times as long as that took** (half a second at most), so that it takes at
+//! most a tenth of one of Postgres's processors, unless an answer takes longer than 55 ms.
+
+use super::desk::{Answer, Desk};
+use super::draw;
+use super::queries::{Population, Queries, Version};
+use super::request::Question;
+use crate::postgres::{Address, Client, Isolation, PostgresError, Watch};
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How often it looks whether something has changed.
+const TICK: Duration = Duration::from_millis(300);
+/// Somebody looks at the page who asked for something within this time.
+const WATCHED: Duration = Duration::from_secs(10);
+/// Without anybody who looks, the connection is closed after this time.
+const IDLE: Duration = Duration::from_secs(60);
+/// A pause after an error of Postgres.
+const PAUSE: Duration = Duration::from_millis(700);
+/// The longest rest after a work.
+const LONGEST_REST: Duration = Duration::from_millis(500);
+/// How often all populations are looked for. (New ones are seen at once.)
+const ALL_POPULATIONS: Duration = Duration::from_secs(60);
+/// How long a statement may take. **For the movements, it is longer**: they read all rows of two batches.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(3);
+
+/// See the module.
+pub struct Worker {
+    /// Where questions lie.
+    desk: Arc<Desk>,
+    /// Where the database is.
+    address: Address,
+    /// Whose batches are shown.
+    group: String,
+    /// The connection, if there is one.
+    client: Option<Client>,
+    /// The populations, and when all were looked for.
+    populations: (BTreeSet<Population>, Option<Instant>),
+}
+
+impl Worker {
+    pub fn new(desk: Arc<Desk>, address: Address, group: String) -> Self {
+        Self { desk, address, group, client: None, populations: (BTreeSet::new(), None) }
+    }
+
+    /// Works for as long as the process lives.
+    pub fn run(mut self) {
+        loop {
+            let question = self.desk.next(TICK);
+            if question.is_none() && !self.desk.was_asked(WATCHED) {
+                if self.client.is_some() && !self.desk.was_asked(IDLE) {
+                    self.client = None;
+                    self.populations = (BTreeSet::new(), None);
+                    self.desk.clear();
+                }
+                continue;
+            }
+            let begun = Instant::now();
+            self.desk.is_busy(true);
+            let done = self.work(question);
+            self.desk.is_busy(false);
+            if let Err(error) = done {
+                self.client = None;
+                tracing::debug!(%error, "the page cannot read");
+                self.desk.is_away(sentence(&error));
+                sleep(PAUSE);
+            }
+            sleep((begun.elapsed() * 9).min(LONGEST_REST));
+        }
+    }
+
+    /// Answers a question, and again those that somebody looks at and whose answers are not true any more.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    fn work(&mut self, question: Option<Question>) -> Result<(), PostgresError> {
+        let version = self.version()?;
+        let mut due = self.desk.confirm(version);
+        if let Some(question) = question
+            && !self.desk.answer_again(&question, version)
+        {
+            due.retain(|other| *other != question);
+            due.insert(0, question);
+        }
+        for question in due {
+            match self.draw(&question) {
+                Ok((version, answer)) => self.desk.answer(question, version, answer),
+                Err(error) => {
+                    // The connection may be broken, or have been left in the middle of something.
+                    self.client = None;
+                    let version = self.version()?;
+                    tracing::debug!(%error, ?question, "the page cannot show something");
+                    self.desk.answer(question.clone(), version, draw::failed(&question, &sentence(&error)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// In which state the tables are.
+    fn version(&mut self) -> Result<Version, PostgresError> {
+        self.ask(LONGEST_STATEMENT, |queries, _| queries.version())
+    }
+
+    /// The answer to a question, and the state of the tables in which it is true.
+    fn draw(&mut self, question: &Question) -> Result<(Version, Answer), PostgresError> {
+        let sees_all = self.populations.1.is_none_or(|when| when.elapsed() >= ALL_POPULATIONS);
+        let answered = self.ask(draw::limit(question, LONGEST_STATEMENT), |queries, populations| {
+            let version = queries.version()?;
+            if matches!(question, Question::View(_)) {
+                let found = queries.populations(sees_all)?;
+                if sees_all {
+                    populations.clear();
+                }
+                populations.extend(found);
+            }
+            Ok((version, draw::draw(queries, question, populations)?))
+        });
+        if answered.is_ok() && sees_all && matches!(question, Question::View(_)) {
+            self.populations.1 = Some(Instant::now());
+        }
+        answered
+    }
+
+    /// Runs `work` in a transaction that only reads.
+    fn ask<T>(
+        &mut self,
+        limit: Duration,
+        work: impl FnOnce(&mut Queries<'_>, &mut BTreeSet<Population>) -> Result<T, PostgresError>,
+    ) -> Result<T, PostgresError> {
+        let Self { client, address, group, populations, .. } = self;
+        let client = match client {
+            Some(client) => client,
+            None => client.insert(Client::connect(address, Arc::new(Watch::default()))?),
+        };
+        client.transaction("drawing the page", Isolation::ReadOnlySnapshot, |connection, _| {
+            let mut queries = Queries { connection, group };
+            queries.within(limit)?;
+            work(&mut queries, &mut populations.0)
+        })
+    }
+}
+
+/// An error with its causes, in one line.
+fn sentence(error: &PostgresError) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
