@@ -31,6 +31,7 @@ mod probe;
 mod producing;
 mod purging;
 mod recovery;
+mod results;
 mod retaining;
 mod retention;
 mod rights;

@@ -32,6 +32,10 @@ fn world() -> (World, Server) {
 #[test]
 fn an_upgrade_goes_on_where_the_version_before_stopped() {
     let (world, _broker) = world();
+    // Who could read the tables can read the views.
+    let role = format!("{}_bi", world.database_url.rsplit('/').next().unwrap());
+    let grants = format!("CREATE ROLE {role}; GRANT SELECT ON batches, segments TO {role}");
+    world.connect().batch_execute(&grants).unwrap();
     let stored = world.number(STORED);
     assert!(stored.is_some(), "the rows of the version before");
     let mut reader = world.reader(&[]);
@@ -51,4 +55,13 @@ fn an_upgrade_goes_on_where_the_version_before_stopped() {
         Some(1)
     );
     world.verify(&["--progress", "--expect-batches", "13", "--expect-dead", "6"]);
+    let known = "SELECT count(*) FROM segment_summary WHERE batch_id <= 8 AND customers IS NOT NULL";
+    assert_eq!(world.number(known), Some(0), "what was not added up is not known");
+    assert_eq!(world.number("SELECT count(*) FROM segment_summary WHERE batch_id <= 8"), Some(80));
+    let counted = "SELECT count(*) FROM snapshots JOIN batches ON id = batch_id WHERE id <= 8 AND snapshots.customers = batches.customers";
+    assert!(world.number(counted) > Some(0), "how many customers there were is known");
+    for what in ["snapshots", "latest_snapshots", "segment_summary", "customer_segments", "segment_maps"] {
+        let reads = format!("SELECT has_table_privilege('{role}', '{what}', 'SELECT')::int");
+        assert_eq!(world.number(&reads), Some(1), "{what}");
+    }
 }
