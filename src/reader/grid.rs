@@ -28,28 +28,37 @@ pub struct Grid {
 const SMALLER: f64 = 1.0 / LARGER;
 const LARGER: f64 = (1u64 << 31) as f64;
 
+/// A power of two that is not below [`CELLS`]: a cell below it needs no check of bounds.
+const PLACES: usize = 32;
+
 impl Grid {
     /// Adds up columns of finite `values`. `recency` and `frequency` are the codes 0..=4 of their quintiles; a recency code
     /// of 0 is the recency score 5.
     pub fn add_up(values: PerMetric<&[f64]>, recency: &[u8], frequency: &[u8]) -> Self {
-        let mut customers = [0; CELLS];
-        let mut sums = [[Sum::default(); 3]; CELLS];
+        // Rows take turns between two sets of sums. With one, the processor often waits until the row before has been
+        // written to the same cell.
+        let mut sets = [[Sums::default(); PLACES]; 2];
         let PerMetric { recency: r, frequency: f, monetary: m } = values;
-        for ((cell, (&r, &f)), &m) in cells(recency, frequency).zip(r.iter().zip(f)).zip(m) {
-            if let (Some(customers), Some([recency, frequency, monetary])) =
-                (customers.get_mut(cell), sums.get_mut(cell))
-            {
-                *customers += 1;
-                recency.add(r);
-                frequency.add(f);
-                monetary.add(m);
-            }
+        let rows = cells(recency, frequency).zip(r.iter().zip(f)).zip(m).enumerate();
+        for (row, ((cell, (&r, &f)), &m)) in rows {
+            // A count below 2^53 is exact in f64, and the four are added at once.
+            sets[row % 2][cell % PLACES].add([r, f, m, 1.0]);
         }
-        let finished = [0, 1, 2].map(|metric| sums.map(|sums| sums[metric].total()));
-        let sums = values.zip(finished.into()).map(|(column, sums)| {
-            if is_finite(&sums) { Some(sums) } else { smaller(sums, column, recency, frequency) }
-        });
-        Self { customers, sums }
+        let total = |cell: usize| {
+            let [mut sums, others] = sets.map(|set| set[cell]);
+            sums.add(others.high);
+            sums.add(others.low);
+            sums.total()
+        };
+        let totals: Cells<[f64; 4]> = std::array::from_fn(total);
+        let sums = values.zip([0, 1, 2].map(|metric| totals.map(|total| total[metric])).into());
+        let sums =
+            sums.map(
+                |(column, sums)| {
+                    if is_finite(&sums) { Some(sums) } else { smaller(sums, column, recency, frequency) }
+                },
+            );
+        Self { customers: totals.map(|total| total[3] as i32), sums }
     }
 }
 
@@ -63,13 +72,12 @@ fn cells<'a>(recency: &'a [u8], frequency: &'a [u8]) -> impl Iterator<Item = usi
 
 /// The `sums` of a column, where those that are not finite are added up once more.
 fn smaller(sums: Cells<f64>, column: &[f64], recency: &[u8], frequency: &[u8]) -> Option<Cells<f64>> {
-    let mut again = [Sum::default(); CELLS];
+    let mut again = [Sums::default(); PLACES];
     for (cell, &value) in cells(recency, frequency).zip(column) {
-        if let Some(sum) = again.get_mut(cell) {
-            sum.add(value * SMALLER);
-        }
+        again[cell % PLACES].add([value * SMALLER, 0.0, 0.0, 0.0]);
     }
-    let cell = |cell: usize| if sums[cell].is_finite() { sums[cell] } else { again[cell].total() * LARGER };
+    let cell =
+        |cell: usize| if sums[cell].is_finite() { sums[cell] } else { again[cell].total()[0] * LARGER };
     Some(std::array::from_fn(cell)).filter(is_finite)
 }
 
@@ -77,28 +85,30 @@ fn is_finite(sums: &Cells<f64>) -> bool {
     sums.iter().all(|sum| sum.is_finite())
 }
 
-/// A sum, and what its additions rounded off.
+/// Four sums, and what their additions rounded off.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sum {
-    /// The sum as additions gave it.
-    high: f64,
-    /// What is missing from it.
-    low: f64,
+struct Sums {
+    /// The sums as additions gave them.
+    high: [f64; 4],
+    /// What is missing from them.
+    low: [f64; 4],
 }
 
-impl Sum {
-    /// Adds a value: without a branch, since the values of a cell have no order.
+impl Sums {
+    /// Adds a value to each: without a branch, since the values of a cell have no order.
     #[inline]
-    fn add(&mut self, value: f64) {
-        let sum = self.high + value;
-        let added = sum - self.high;
-        self.low += (self.high - (sum - added)) + (value - added);
-        self.high = sum;
+    fn add(&mut self, values: [f64; 4]) {
+        for ((high, low), value) in self.high.iter_mut().zip(&mut self.low).zip(values) {
+            let sum = *high + value;
+            let added = sum - *high;
+            *low += (*high - (sum - added)) + (value - added);
+            *high = sum;
+        }
     }
 
-    /// Not finite if the additions left f64.
-    fn total(self) -> f64 {
-        self.high + self.low
+    /// Not finite where the additions left f64.
+    fn total(self) -> [f64; 4] {
+        std::array::from_fn(|i| self.high[i] + self.low[i])
     }
 }
 
