@@ -7,15 +7,22 @@ DECLARE
     home  text := (SELECT quote_ident(nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
                    WHERE c.oid = 'batches'::regclass);
     owner text := (SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class WHERE oid = 'batches'::regclass);
+    of_maps  text := 'the segment of each of the 25 RF scores, for every segment map in batches.segment_map';
+    of_moves text := 'how many customers went from which segment to which, between two batches, by customer_id. A null'
+        ' from_segment: was not there; a null to_segment: is gone. Equal ids in a batch are told apart by their order of row_no.'
+        ' An error if rows are gone or have no ids';
     taken text;
     place text;
     one   record;
 BEGIN
-    -- What users have under the names that are made below.
+    -- What users have under the names that are made below. What is left of ours is used again: whoever drops the tables to
+    -- start over may leave it.
     SELECT string_agg(what, ', ') INTO taken FROM (
         SELECT pg_describe_object('pg_class'::regclass, oid, 0) AS what FROM pg_class
         WHERE relnamespace = home::regnamespace AND relname IN ('segment_maps', 'segment_maps_pkey',
             'batches_snapshots', 'snapshots', 'latest_snapshots', 'segment_summary', 'customer_segments')
+            AND NOT (relname IN ('segment_maps', 'segment_maps_pkey') AND coalesce(
+                obj_description(to_regclass(format('%s.segment_maps', home)), 'pg_class') = of_maps, false))
         UNION ALL
         SELECT pg_describe_object('pg_type'::regclass, oid, 0) FROM pg_type
         WHERE typnamespace = home::regnamespace AND typrelid = 0
@@ -24,6 +31,7 @@ BEGIN
         SELECT pg_describe_object('pg_proc'::regclass, oid, 0) FROM pg_proc
         WHERE pronamespace = home::regnamespace AND (proname, proargtypes::regtype[]::text) IN (
             ('segment_moves', '[0:1]={bigint,bigint}'), ('customer_history', '[0:0]={text}'))
+            AND obj_description(oid, 'pg_proc') IS DISTINCT FROM of_moves
         UNION ALL
         SELECT format('column %s of table batches', attname) FROM pg_attribute
         WHERE attrelid = 'batches'::regclass AND NOT attisdropped AND attname IN ('rf_customers', 'rf_recency',
@@ -52,9 +60,9 @@ BEGIN
     END LOOP;
 
     -- The segment of each of the 25 scores, for every map that was used.
-    EXECUTE format('CREATE TABLE %s.segment_maps (
+    EXECUTE format('CREATE TABLE IF NOT EXISTS %s.segment_maps (
         segment_map text NOT NULL, rf_score text NOT NULL, segment text NOT NULL, PRIMARY KEY (segment_map, rf_score))', home);
-    EXECUTE format('COMMENT ON TABLE %s.segment_maps IS ''the segment of each of the 25 RF scores, for every segment map in batches.segment_map''', home);
+    EXECUTE format('COMMENT ON TABLE %s.segment_maps IS %L', home, of_maps);
     EXECUTE format('COMMENT ON COLUMN %s.segment_maps.segment_map IS ''as in batches: default, or the SHA-256 of the --segment-map file''', home);
     EXECUTE format('COMMENT ON COLUMN %s.segment_maps.rf_score IS ''recency score and frequency score, as in segments''', home);
     EXECUTE format('COMMENT ON COLUMN %s.segment_maps.segment IS ''the name of the segment''', home);
@@ -72,7 +80,7 @@ BEGIN
             WHEN score ~ '^[4-5][2-3]$' THEN 'potential_loyalists'
             WHEN score ~ '^5[4-5]$' THEN 'champions' END
         FROM (SELECT concat(r, f) AS score FROM generate_series(1, 5) AS r, generate_series(1, 5) AS f) AS scores
-        WHERE EXISTS (SELECT FROM %1$s.batches WHERE segment_map = 'default')$insert$, home);
+        WHERE EXISTS (SELECT FROM %1$s.batches WHERE segment_map = 'default') ON CONFLICT DO NOTHING$insert$, home);
 
     -- Neither key nor population is in it: they may be longer than an index takes.
     EXECUTE format('CREATE INDEX batches_snapshots ON %s.batches (consumer_group, as_of, coalesce(hashtextextended(population, 0), 0),
@@ -204,7 +212,7 @@ $body$ $define$, home);
     -- from joining a million times a million rows. Then equal ids are numbered, which takes three times as long.
     -- (A FULL JOIN is never a nested loop, whatever the planner believes of the number of rows.)
     EXECUTE format($define$
-CREATE FUNCTION %1$s.segment_moves(from_batch bigint, to_batch bigint)
+CREATE OR REPLACE FUNCTION %1$s.segment_moves(from_batch bigint, to_batch bigint)
     RETURNS TABLE (from_segment text, to_segment text, customers bigint)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET work_mem = '64MB'
     SET max_parallel_workers_per_gather = 0 SET jit = off AS $body$
@@ -326,9 +334,7 @@ END $body$ $define$, home);
         ('COLUMN %s.customer_segments.monetary_score', 'from 1 to 5, which is the most money'),
         ('COLUMN %s.customer_segments.rf_score', 'recency score and frequency score, such as 54'),
         ('COLUMN %s.customer_segments.segment', 'the segment of this RF score'),
-        ('FUNCTION %s.segment_moves(bigint, bigint)', 'how many customers went from which segment to which, between two batches, by'
-            ' customer_id. A null from_segment: was not there; a null to_segment: is gone. Equal ids in a batch are told apart by their'
-            ' order of row_no. An error if rows are gone or have no ids'),
+        ('FUNCTION %s.segment_moves(bigint, bigint)', of_moves),
         ('FUNCTION %s.customer_history(text)', 'the rows of a customer in all snapshots whose rows are in segments, oldest first')
     ) AS comments (what, says) LOOP
         EXECUTE format('COMMENT ON ' || one.what || ' IS %L', home, one.says);

@@ -226,7 +226,7 @@ impl Tables {
         Ok(Self(names.filter(|what| MADE_BY_MIGRATIONS.contains(&what.as_str())).collect()))
     }
 
-    /// Says what these tables lack, if all five are there and are not of an earlier version.
+    /// Says what these tables lack, if all tables are there and are not of an earlier version.
     fn missing_parts(&self, has_begun: bool) -> Option<String> {
         let has = |what: &&str| self.0.contains(*what);
         let is_earlier = has_begun && !has(&NEWEST);
@@ -244,8 +244,8 @@ impl Tables {
     /// # Errors
     /// [`PostgresError::Unsuitable`].
     pub fn check_whole(&self) -> Result<(), PostgresError> {
-        let hint = "restore what is missing; or, to start from nothing, drop all tables of this program and \
-                    __diesel_schema_migrations";
+        let hint = "restore what is missing; or, to start from nothing, drop all tables of this program (with \
+                    CASCADE, for their views) and __diesel_schema_migrations";
         Self::whole()
             .missing_in(self)
             .map_or(Ok(()), |what| Err(PostgresError::Unsuitable { what, hint: hint.to_owned() }))

@@ -280,6 +280,13 @@ fn a_summary_is_null_where_nothing_is_known_and_never_an_error() {
     assert_eq!(summary(5)[2], "(4,0.8,2,1,5e-324,0)");
     assert_eq!(world.number("SELECT count(*) FROM segment_summary WHERE batch_id = 4"), Some(10));
     assert_eq!(world.number("SELECT customers FROM snapshots WHERE batch_id = 4"), Some(5));
+}
+
+#[test]
+fn empty_quintiles_are_counted_of_metrics_that_quintiles_cut() {
+    let world = World::new("empty_quintiles", 1);
+    world.catch_up(&[]);
+    store(&world, 1, "edges_from", "NULL");
     let empty = |set: &str| {
         world.connect().batch_execute(&format!("UPDATE batches SET {set} WHERE id = 1")).unwrap();
         world.number("SELECT empty_quintiles FROM snapshots WHERE batch_id = 1")

@@ -82,7 +82,7 @@ const WAITS: [Row; 20] = [
         let world = World::new("wait_tables", 1);
         let reader = world.reader(&[]);
         reader.wait_until_it_says("took partition");
-        world.connect().batch_execute("DROP TABLE segments").unwrap();
+        world.connect().batch_execute("DROP TABLE segments CASCADE").unwrap();
         world.produce(&["--batches", "1", "--interval", "0"]);
         Waiting::new(reader, "tables are missing: segments")
     }),

@@ -10,7 +10,8 @@ type Case = (&'static str, &'static str, &'static str, &'static str, &'static st
 /// `DATABASE` stands for the name of the database.
 const CASES: [Case; 27] = [
     (
-        "ALTER TABLE segments ALTER monetary TYPE money USING 0::money",
+        "DROP VIEW snapshots, latest_snapshots, segment_summary, customer_segments CASCADE;
+         ALTER TABLE segments ALTER monetary TYPE money USING 0::money",
         "FAILED",
         "tables",
         "`monetary money NOT NULL` and should have",
