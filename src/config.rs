@@ -11,6 +11,7 @@ mod kafka;
 mod orders;
 mod plain;
 mod rivals;
+mod scoring;
 mod values;
 
 pub use commands::{Producer, ProducerCommand, Reader, ReaderCommand};
@@ -21,13 +22,10 @@ use crate::http::ListenAddress;
 use crate::kafka::{Cluster, Consumer, KafkaError, Newest, PROPERTY_HINT, Sender};
 use crate::producer::Origin;
 use crate::producer::source::Random;
-use crate::reader::quintile::Ties;
 use crate::reader::retention::Retention;
-use crate::reader::score::Rules;
-use crate::reader::segment::SegmentMap;
 use crate::telemetry::LogFormat;
 use crate::{producer, reader};
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use bytesize::ByteSize;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser};
@@ -35,10 +33,11 @@ use database::DatabaseFlags;
 use kafka::KafkaFlags;
 use orders::OrdersFlags;
 use plain::plain;
+use scoring::ScoringFlags;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-use values::{duration, longer_than_nothing, ties};
+use values::{duration, longer_than_nothing};
 
 /// Reads `.env` in the current directory or the nearest above, then the flags of the program.
 ///
@@ -143,16 +142,8 @@ pub struct ReaderFlags {
     /// Consumer group; a new one starts at the beginning of the topics
     #[arg(long, value_name = "ID", env = "KAFKA_GROUP_ID", default_value = "rfm-reader", value_parser = NonEmptyStringValueParser::new())]
     group_id: String,
-    /// If quintile edges are equal: equal values share a score, are ordered by row, or the batch is refused
-    #[arg(long, env = "TIES", default_value = "share", value_parser = ties())]
-    ties: Ties,
-    /// File that replaces the segments; a rule per line: pattern over the RF score, blank, name
-    #[arg(long, value_name = "FILE", env = "SEGMENT_MAP")]
-    segment_map: Option<PathBuf>,
-    /// Most customers of a batch; larger batches are dead letters
-    #[arg(long, value_name = "N", env = "MAX_CUSTOMERS", default_value = "10000000",
-          value_parser = clap::value_parser!(i32).range(1..))]
-    max_customers: i32,
+    #[command(flatten)]
+    scoring: ScoringFlags,
     /// How long a message waits for the others of its batch, once they could have been read
     #[arg(long, value_name = "TIME", env = "PAIRING_TIMEOUT", default_value = "20s", value_parser = duration)]
     pairing_timeout: Duration,
@@ -180,10 +171,10 @@ impl ReaderFlags {
         self.kafka.log_format
     }
 
-    /// The options of the reader. Reads the file of the segment map.
+    /// The options of the reader. Reads the files of the segment map and of the edges.
     ///
     /// # Errors
-    /// A flag or the file of the segment map is wrong; the error names it.
+    /// A flag or one of the files is wrong; the error names it.
     pub fn options(&self, env_file: &EnvFile) -> Result<reader::Options, Failure> {
         plain("--group-id", &self.group_id)?;
         let database = self.database.address()?;
@@ -194,34 +185,19 @@ impl ReaderFlags {
         let kafka = self.kafka.connection()?;
         let checks = [Consumer::check, Cluster::check, Cluster::check_asking, Cluster::check_committed];
         checks.iter().try_for_each(|check| check(&kafka)).map_err(wrong_property)?;
+        let (rules, edges_from) = self.scoring.rules()?;
         Ok(reader::Options {
             kafka,
             database,
             group_id: self.group_id.clone(),
-            rules: Rules {
-                ties: self.ties,
-                segments: self.segments()?,
-                max_customers: usize::try_from(self.max_customers).unwrap_or(usize::MAX),
-            },
+            rules,
+            edges_from,
             pairing_timeout: self.pairing_timeout,
             buffer_bytes: usize::try_from(self.buffer_bytes.as_u64()).unwrap_or(usize::MAX),
             until_caught_up: self.until_caught_up,
             http: self.http.clone(),
             retention: Retention { retain: self.retain, window: self.segments_window },
             env_file: env_file.path().map(Path::to_owned),
-        })
-    }
-
-    fn segments(&self) -> Result<SegmentMap, Failure> {
-        let Some(path) = &self.segment_map else {
-            return SegmentMap::built_in().map_err(|error| Failure::configuration(error, None));
-        };
-        let read = std::fs::read(path).context("cannot read it");
-        let map = read.and_then(|bytes| SegmentMap::from_file(&bytes));
-        map.with_context(|| format!("--segment-map `{}` is not usable", path.display())).map_err(|error| {
-            let hint =
-                "a rule per line: pattern over the two digits of the RF score, blank, name; # starts a comment";
-            Failure::configuration(error, hint.to_owned())
         })
     }
 }

@@ -8,6 +8,7 @@
 //! body again, slowly, and says which field and which element is wrong.
 
 mod diagnose;
+mod fingerprint;
 mod snapshot;
 mod strict;
 
@@ -196,6 +197,12 @@ impl CustomerIds {
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end])
+    }
+
+    /// A number for each id, in their order: equal for equal ids. Different ids may have the same one, but hardly ever
+    /// do unless somebody chose them so.
+    pub fn fingerprints(&self) -> impl Iterator<Item = u64> {
+        self.iter().map(fingerprint::fingerprint)
     }
 
     /// Appends an id.

@@ -7,6 +7,8 @@
 pub mod budget;
 pub mod check;
 pub mod command;
+pub mod customer_ids;
+pub mod edges;
 pub mod grid;
 pub mod key;
 mod page;
@@ -53,8 +55,10 @@ pub struct Options {
     pub database: Address,
     /// `--group-id`
     pub group_id: String,
-    /// How batches are scored.
+    /// How batches are scored, apart from what `edges_from` says.
     pub rules: Rules,
+    /// `--edges-from`: the batch whose edges are to be those of the rules.
+    pub edges_from: Option<i64>,
     /// `--pairing-timeout`
     pub pairing_timeout: Duration,
     /// `--buffer-bytes`

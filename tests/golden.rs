@@ -1,9 +1,9 @@
 //! Compares quintiles, scores and segments with those of real pandas, bit for bit. `tests/golden/` has the
-//! files and the script that made them.
+//! files and the scripts that made them.
 
 #![allow(clippy::unwrap_used, reason = "it fails the test")]
 
-use rfm_stream::reader::quintile::{CutError, Ties, cut};
+use rfm_stream::reader::quintile::{CutError, Ties, cut, cut_at};
 use rfm_stream::reader::score::scores;
 use rfm_stream::reader::segment::SegmentMap;
 use serde_json::Value;
@@ -39,6 +39,21 @@ fn codes_and_edges_of_every_column_equal_those_of_pandas() {
     }
     assert_eq!(cases.len(), 395, "the whole file was read");
     assert!(refused > 50, "{refused} refused");
+}
+
+#[test]
+fn codes_at_fixed_edges_equal_those_of_pandas() {
+    let cases = cases(include_str!("golden/cut_cases.jsonl"));
+    for case in &cases {
+        let (name, values) = (&case["name"], floats(&case["values"]));
+        let inner = floats(&case["inner"]).try_into().unwrap();
+        let found = cut_at(&values, inner).unwrap();
+        assert_eq!(serde_json::json!(found.codes), case["codes"], "codes of {name}");
+        let extreme = |better: fn(f64, f64) -> f64| values.iter().copied().reduce(better).unwrap() + 0.0;
+        let [first, .., last] = found.edges;
+        assert_eq!([first, last], [extreme(f64::min), extreme(f64::max)], "outer edges of {name}");
+    }
+    assert_eq!(cases.len(), 86, "the whole file was read");
 }
 
 #[test]

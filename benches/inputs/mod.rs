@@ -6,7 +6,7 @@
 use rfm_stream::message::{Message, Snapshot, decode};
 use rfm_stream::metric::{Metric, PerMetric};
 use rfm_stream::reader::pairing::Batch;
-use rfm_stream::reader::quintile::{Ties, cut};
+use rfm_stream::reader::quintile::{cut, cut_at};
 use rfm_stream::reader::score::{Rules, score};
 use rfm_stream::reader::segment::SegmentMap;
 use rfm_stream::reader::write_rows;
@@ -113,17 +113,22 @@ fn read_values(name: &str) -> io::Result<Vec<f64>> {
     Ok(values.iter().map(|value| f64::from_le_bytes(*value)).collect())
 }
 
-fn column_kernels(name: &str, values: Vec<f64>) -> [Kernel; 2] {
+fn column_kernels(name: &str, values: Vec<f64>) -> [Kernel; 3] {
     let bytes = 8 * values.len() as u64;
     let values = Rc::new(values);
     let of = Rc::clone(&values);
     let qcut = move || drop(black_box(cut(black_box(&of))));
+    // At its own edges: fixed edges that the values lie around.
+    let [_, inner @ .., _] = cut(&values).map(|cut| cut.edges).unwrap_or_default();
+    let of = Rc::clone(&values);
+    let fixed = move || drop(black_box(cut_at(black_box(&of), inner)));
     let read = move || {
         let sum = black_box(&*values).iter().fold(0u64, |sum, value| sum.wrapping_add(value.to_bits()));
         black_box(sum);
     };
     [
         Kernel { group: "qcut", name: name.to_owned(), bytes, run: Box::new(qcut) },
+        Kernel { group: "cut", name: name.to_owned(), bytes, run: Box::new(fixed) },
         Kernel { group: "read", name: name.to_owned(), bytes, run: Box::new(read) },
     ]
 }
@@ -157,7 +162,7 @@ fn batch() -> anyhow::Result<Option<Batch>> {
 
 /// Scoring a batch, and the rows of it.
 fn batch_kernels(batch: Batch) -> anyhow::Result<[Kernel; 2]> {
-    let rules = Rules { ties: Ties::Share, segments: SegmentMap::built_in()?, max_customers: usize::MAX };
+    let rules = Rules { max_customers: usize::MAX, ..Rules::new(SegmentMap::built_in()?) };
     let taken =
         batch.messages.values().filter_map(|message| message.value.as_ref()).map(Vec::len).sum::<usize>();
     let Ok(scored) = score(&rules, batch.clone()) else { anyhow::bail!("the batch cannot be scored") };

@@ -14,16 +14,20 @@ const DATABASE_URL_FILE: Named = ("--database-url-file", "DATABASE_URL_FILE");
 const ORDERS: Named = ("--orders", "PRODUCE_ORDERS");
 const ORDERS_SQL: Named = ("--orders-sql", "PRODUCE_ORDERS_SQL");
 const CUSTOMERS: Named = ("--customers", "PRODUCE_CUSTOMERS");
+const EDGES: Named = ("--edges", "EDGES");
+const EDGES_FROM: Named = ("--edges-from", "EDGES_FROM");
 const SEED: Named = ("--seed", "PRODUCE_SEED");
 
 /// Who beats whom, if both are given: a flag, and those that beat its variable.
-const RIVALS: [(Named, &[Named]); 6] = [
+const RIVALS: [(Named, &[Named]); 8] = [
     (DATABASE_URL, &[DATABASE_URL_FILE]),
     (DATABASE_URL_FILE, &[DATABASE_URL]),
     (ORDERS, &[ORDERS_SQL, CUSTOMERS, SEED]),
     (ORDERS_SQL, &[ORDERS, CUSTOMERS, SEED]),
     (CUSTOMERS, &[ORDERS, ORDERS_SQL]),
     (SEED, &[ORDERS, ORDERS_SQL]),
+    (EDGES, &[EDGES_FROM]),
+    (EDGES_FROM, &[EDGES]),
 ];
 
 /// Whether the variable of `arg` does not count, since a rival is given in a way that beats it.

@@ -56,7 +56,7 @@ fn a_missing_database_is_a_configuration_error_with_a_hint() {
 
 #[test]
 fn what_is_wrong_with_a_flag_is_a_configuration_error() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["--kafka-property", "isolation.level=read_uncommitted"], "reserved"),
         (&["--kafka-property", "topic.auto.offset.reset=earliest"], "sets `auto.offset.reset`"),
         (&["--kafka-property", "no.such.property=1"], "`no.such.property`"),
@@ -66,6 +66,8 @@ fn what_is_wrong_with_a_flag_is_a_configuration_error() {
         (&["--kafka-property", "nonsense"], "--kafka-property is wrong: property 1 is not NAME=VALUE"),
         (&["--recency-topic", "a", "--monetary-topic", "a"], "same name"),
         (&["--segment-map", "/no/such/file"], "not usable"),
+        (&["--edges", "/no/such/file"], "--edges `/no/such/file` is not usable: cannot read it"),
+        (&["--edges", "/no/such/file", "--edges-from", "7"], "both --edges and --edges-from"),
     ];
     for (flags, message) in cases {
         let failure = reader(&[&["--database-url", "postgres:///x"], flags].concat()).unwrap_err();

@@ -1,5 +1,6 @@
 //! How the values of flags are read: names, and times such as `60s`.
 
+use crate::reader::customer_ids::IdRule;
 use crate::reader::quintile::Ties;
 use crate::telemetry::LogFormat;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -14,6 +15,11 @@ pub(super) fn log_format() -> impl TypedValueParser<Value = LogFormat> {
 /// `--ties`
 pub(super) fn ties() -> impl TypedValueParser<Value = Ties> {
     PossibleValuesParser::new(Ties::ALL.map(Ties::name)).try_map(|name| name.parse::<Ties>())
+}
+
+/// `--customer-ids`
+pub(super) fn customer_ids() -> impl TypedValueParser<Value = IdRule> {
+    PossibleValuesParser::new(IdRule::ALL.map(IdRule::name)).try_map(|name| name.parse::<IdRule>())
 }
 
 /// Parses `60s`, `2min`, `500ms`. A bare number means seconds.

@@ -48,7 +48,7 @@ struct Subject {
 }
 
 /// The list. A question may rely on those before it.
-static QUESTIONS: [Question<Subject>; 26] = [
+static QUESTIONS: [Question<Subject>; 27] = [
     Question { name: "brokers", ask: |subject| subject.brokers.answer() },
     Question { name: "topics", ask: group::topics },
     Question { name: "leaders", ask: |subject| subject.brokers.leaders() },
@@ -66,6 +66,7 @@ static QUESTIONS: [Question<Subject>; 26] = [
     Question { name: "clock of postgres", ask: server::clock },
     Question { name: "tables", ask: tables::tables },
     Question { name: "windows", ask: tables::windows },
+    Question { name: "edges", ask: tables::edges },
     Question { name: "commit", ask: tables::commit },
     Question { name: "right to expire", ask: tables::right_to_expire },
     Question { name: "rows", ask: tables::rows },

@@ -1,7 +1,8 @@
-//! Quintiles: five groups of values, equal to `pandas.qcut(values, 5)` of pandas 3, bit for bit.
+//! Quintiles: five groups of values, equal to `pandas.qcut(values, 5)` of pandas 3, bit for bit; or five groups
+//! between edges that are given.
 //!
 //! Owns the edges, the codes and the policies for tied edges. Does not own scores (`score` turns codes into
-//! scores). Pure.
+//! scores), nor where given edges come from (`edges`). Pure.
 //!
 //! Edges need the values at a few ranks, not a sorted column. How these values and the codes are found
 //! depends on what is known of the column: see `column`. **Every float operation is a single f64 operation,
@@ -13,7 +14,9 @@ mod column;
 mod division;
 mod selection;
 
-use column::{Column, Ranks};
+use blocks::{BLOCK, blocks, prefetch};
+use column::{Column, Ranks, is_ascending};
+use selection::{NO_EXTREMES, extremes};
 use std::fmt;
 use std::str::FromStr;
 
@@ -21,7 +24,8 @@ use std::str::FromStr;
 /// `core/reshape/tile.py`, `qcut`.
 const QUANTILES: [f64; 6] = [0.0, 0.2, 0.4, f64::from_bits(0x3FE3_3333_3333_3335), 0.8, 1.0];
 
-/// The edges of the five quintiles, ascending: minimum, four inner edges, maximum. Never -0.0.
+/// The edges of the five groups: minimum, four inner edges, maximum. Those of quintiles ascend; given inner edges
+/// may lie beyond the values. Never -0.0.
 pub type Edges = [f64; 6];
 
 /// What happens to a column that has equal edges.
@@ -67,10 +71,10 @@ impl FromStr for Ties {
     }
 }
 
-/// A column cut into quintiles: one code 0..=4 per value, and the edges of the values.
+/// A column cut into five groups: one code 0..=4 per value, and the edges of the values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cut {
-    /// The quintile of each value, in the order of the values.
+    /// The group of each value, in the order of the values.
     pub codes: Vec<u8>,
     /// The edges of the values, even if the codes come from ranks.
     pub edges: Edges,
@@ -100,6 +104,35 @@ pub fn cut(values: &[f64]) -> Result<Cut, CutError> {
     let edges = places.edges(column.at_ranks(&places.ranks))?;
     let [_, inner @ .., _] = edges;
     Ok(Cut { codes: column.codes(inner), edges })
+}
+
+/// Cuts a column of finite `values` at four inner edges that ascend, whatever the values are. The outer edges are
+/// the least and the greatest value. No difference is computed, so none can overflow.
+///
+/// # Errors
+/// [`CutError::Empty`].
+pub fn cut_at(values: &[f64], inner: [f64; 4]) -> Result<Cut, CutError> {
+    let (Some(&first), Some(&last)) = (values.first(), values.last()) else { return Err(CutError::Empty) };
+    let (codes, (least, greatest)) = if is_ascending(values) {
+        (codes::in_order(values, inner), (first, last))
+    } else {
+        cut_blocks(values, inner)
+    };
+    let [first, second, third, fourth] = inner;
+    let edges = [least + 0.0, first, second, third, fourth, greatest + 0.0];
+    Ok(Cut { codes, edges })
+}
+
+/// The codes and the extremes, in one pass.
+fn cut_blocks(values: &[f64], inner: [f64; 4]) -> (Vec<u8>, (f64, f64)) {
+    let mut codes = vec![0; values.len()];
+    let mut outer = NO_EXTREMES;
+    for ((block, next), codes) in blocks(values).zip(codes.chunks_mut(BLOCK)) {
+        prefetch(next);
+        outer = extremes(block, outer);
+        codes::fill(codes, block, inner);
+    }
+    (codes, outer)
 }
 
 impl Cut {
@@ -180,6 +213,41 @@ mod tests {
         assert_eq!(qcut(&[7.0], Ties::Share).unwrap().codes, [0]);
         assert_eq!(qcut(&[7.0], Ties::Rank), Err(CutError::Tied));
         assert_eq!(qcut(&[7.0], Ties::Reject), Err(CutError::Tied));
+    }
+
+    #[test]
+    fn given_edges_cut_whatever_the_values_are() {
+        let inner = [1.0, 2.0, 3.0, 4.0];
+        let cut = cut_at(&[2.0, 9.0, 2.5, -1e308, 1.0, 1e308, 4.0], inner).unwrap();
+        assert_eq!(cut.codes, [1, 4, 2, 0, 0, 4, 3]);
+        assert_eq!(cut.edges, [-1e308, 1.0, 2.0, 3.0, 4.0, 1e308]);
+        let beyond = cut_at(&[7.0, 5.0], inner).unwrap();
+        assert_eq!((beyond.codes, beyond.edges), (vec![4, 4], [5.0, 1.0, 2.0, 3.0, 4.0, 7.0]));
+        assert_eq!(cut_at(&[], inner), Err(CutError::Empty));
+        assert!(cut_at(&[-0.0], inner).unwrap().edges[0].is_sign_positive());
+    }
+
+    #[test]
+    fn given_edges_cut_columns_of_any_length() {
+        for length in [1, BLOCK - 1, BLOCK, BLOCK + 1, 20 * BLOCK + 7] {
+            let shuffled: Vec<f64> = (0..length).map(|i| f64::from(i as u32 * 7_919 % 10_007)).collect();
+            let mut ascending = shuffled.clone();
+            ascending.sort_by(f64::total_cmp);
+            let inner = [10.0, 10.0, 5_000.5, 9_000.0];
+            for column in [&shuffled, &ascending] {
+                let Cut { codes, edges } = cut_at(column, inner).unwrap();
+                assert_eq!(codes, codes::by_value(column, inner), "{length}");
+                assert_eq!(edges, [ascending[0], 10.0, 10.0, 5_000.5, 9_000.0, ascending[length - 1]]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_cut_at_its_own_quintiles_keeps_its_codes() {
+        let column: Vec<f64> = (0..12_000).map(|i| f64::from(i * 7_919 % 10_007)).collect();
+        let quintiles = cut(&column).unwrap();
+        let [_, inner @ .., _] = quintiles.edges;
+        assert_eq!(cut_at(&column, inner), Ok(quintiles));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::coordinates::MessageId;
 use crate::message::{CustomerIds, Message, Problem, Reason, decode};
 use crate::metric::Metric;
 use crate::metric::PerMetric;
+use crate::reader::customer_ids::IdRule;
+use crate::reader::edges::FixedEdges;
 use crate::reader::grid::Grid;
 use crate::reader::pairing::{Batch, DeadLetter};
 use crate::reader::quintile::{self, Cut, CutError, Ties};
@@ -19,12 +21,29 @@ use chrono::{DateTime, Utc};
 /// How batches are scored: the part of the configuration that decides what is stored.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// `--ties`
+    /// `--ties`, for what is cut by quintiles.
     pub ties: Ties,
+    /// `--edges` or `--edges-from`
+    pub edges: FixedEdges,
+    /// `--customer-ids`
+    pub customer_ids: IdRule,
     /// `--segment-map`
     pub segments: SegmentMap,
     /// `--max-customers`
     pub max_customers: usize,
+}
+
+impl Rules {
+    /// The rules of a reader whose flags name nothing but this map.
+    pub fn new(segments: SegmentMap) -> Self {
+        Self {
+            ties: Ties::default(),
+            edges: FixedEdges::default(),
+            customer_ids: IdRule::default(),
+            segments,
+            max_customers: 10_000_000,
+        }
+    }
 }
 
 /// A batch with its scores. The three columns and the ids have one entry per customer, in the order of the
@@ -45,7 +64,7 @@ pub struct Scored {
     pub produced_at: Option<DateTime<Utc>>,
     /// The values of the messages.
     pub values: PerMetric<Vec<f64>>,
-    /// The quintiles of the values. A recency code of 0 is the best, a frequency or monetary code of 0 the
+    /// The groups of the values. A recency code of 0 is the best, a frequency or monetary code of 0 the
     /// worst.
     pub cuts: PerMetric<Cut>,
     /// The ids of the customers, if the sender gives any.
@@ -110,7 +129,7 @@ pub fn score(rules: &Rules, batch: Batch) -> Result<Scored, Vec<DeadLetter>> {
 struct Content {
     /// The values as they came.
     values: PerMetric<Vec<f64>>,
-    /// Their quintiles.
+    /// Their groups.
     cuts: PerMetric<Cut>,
     /// The customers, if the sender names them.
     customer_ids: Option<CustomerIds>,
@@ -126,7 +145,7 @@ fn examine(rules: &Rules, batch: &Batch) -> Result<Content, Problem> {
     let (r, f, m) = (bodies.recency?, bodies.frequency?, bodies.monetary?);
 
     let values = all_or_first([r.values, f.values, m.values].into())?;
-    let cuts = all_cuts(&values)?;
+    let cuts = all_cuts(&rules.edges, &values)?;
     let customers = check_lengths(&values, [&r.customer_ids, &f.customer_ids, &m.customer_ids].into())?;
     if customers > rules.max_customers {
         let detail = format!("{customers} customers, more than --max-customers {}", rules.max_customers);
@@ -134,12 +153,16 @@ fn examine(rules: &Rules, batch: &Batch) -> Result<Content, Problem> {
     }
     let ids = [r.customer_ids, f.customer_ids, m.customer_ids];
     let customer_ids = agreed(ids.into(), Reason::BadCustomerId, "customer_id")?;
+    check_ids(rules.customer_ids, customer_ids.as_ref())?;
     let as_of = agreed([r.as_of, f.as_of, m.as_of].into(), Reason::BadAsOf, "as_of")?;
     let as_of = as_of.map_or_else(|| earliest_timestamp(batch), Ok)?;
     let populations = [r.population, f.population, m.population];
     let population = agreed(populations.into(), Reason::BadPopulation, "population")?;
 
-    let settled = |metric: Metric, cut| settle_ties(metric, cut, &values[metric], rules.ties);
+    let settled = |metric: Metric, cut| match rules.edges.of(metric) {
+        Some(_) => Ok(cut),
+        None => settle_ties(metric, cut, &values[metric], rules.ties),
+    };
     let cuts = PerMetric {
         recency: settled(Metric::Recency, cuts.recency)?,
         frequency: settled(Metric::Frequency, cuts.frequency)?,
@@ -156,9 +179,12 @@ fn all_or_first<T: Default>(columns: PerMetric<Result<T, Problem>>) -> Result<Pe
 }
 
 /// The cuts of the three columns, or the problem whose reason comes first.
-fn all_cuts(columns: &PerMetric<Vec<f64>>) -> Result<PerMetric<Cut>, Problem> {
+fn all_cuts(edges: &FixedEdges, columns: &PerMetric<Vec<f64>>) -> Result<PerMetric<Cut>, Problem> {
     let cut = |metric: Metric| {
-        quintile::cut(&columns[metric]).map_err(|e| match e {
+        let values = &columns[metric];
+        let cut =
+            edges.of(metric).map_or_else(|| quintile::cut(values), |inner| quintile::cut_at(values, inner));
+        cut.map_err(|e| match e {
             CutError::Empty => Problem::new(Reason::Empty, format!("`{metric}` message: no customers")),
             _ => Problem::new(Reason::NotFinite, format!("`{metric}` message: {e}")),
         })
@@ -207,6 +233,11 @@ fn agreed<T: PartialEq>(
         }
     }
     Ok(found.map(|(_, value)| value))
+}
+
+fn check_ids(rule: IdRule, ids: Option<&CustomerIds>) -> Result<(), Problem> {
+    rule.check(ids)
+        .map_err(|breach| Problem::new(Reason::BadCustomerId, format!("{breach} (--customer-ids {rule})")))
 }
 
 /// The earliest of the three message times: the meaning of `as_of` if no message has the field.

@@ -111,12 +111,12 @@ impl<'a> Session<'a> {
         let health = Arc::clone(&memory.vitals.health);
         let mut watchdog = Watchdog::new(&options.database, Arc::clone(&health));
         let connecting = connect(&mut watchdog, options, &source, memory);
-        let Connections { owner, writers, topics } = tokio::select! {
+        let Connections { owner, writers, topics, rules } = tokio::select! {
             () = shutdown.requested() => return Ok(None),
             connected = connecting => connected?,
         };
         let consumer = Consumer::subscribe(&options.kafka, &options.group_id)?;
-        opening::log_ready(options, &source);
+        opening::log_ready(options, &rules, &source);
         memory.vitals.session_opened();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -128,7 +128,7 @@ impl<'a> Session<'a> {
             consumer,
             brokers: Brokers::new(cluster, topics, health),
             owner: Owner::new(owner, watchdog, source).with(upkeep),
-            writers: Writers::new(options.rules.clone(), writers),
+            writers: Writers::new(rules, writers),
             membership: Membership::Joining,
             idle: Idle::begun(),
             clock: ReadingClock::start(),

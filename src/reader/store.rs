@@ -26,6 +26,7 @@ mod retraction;
 mod rows;
 mod second_opinion;
 mod source;
+mod stored_edges;
 mod taking;
 mod trial;
 mod windows;

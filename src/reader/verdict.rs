@@ -113,6 +113,10 @@ fn of_store(error: &StoreError) -> Verdict {
         StoreError::NotRetractable(_) => {
             failure("the ids are those of the column `id` of `batches`; --group-id says whose they are")
         }
+        StoreError::NoEdges(_) => failure(
+            "give the id of a batch as the column `id` of `batches` has it; its six edges per metric must ascend between \
+             the first and the last. For other edges there is --edges FILE",
+        ),
         StoreError::OtherSource { .. } => {
             failure("its offsets mean nothing there: use a new --group-id, which starts at the beginning")
         }
@@ -197,8 +201,9 @@ mod tests {
         let (here, there) = ("a".to_owned(), "public".to_owned());
         let other_schema = StoreError::OtherSchema { group: group.clone(), here, there, act: "make them" };
         let retracted = StoreError::NotRetractable("no such batch".into());
+        let no_edges = StoreError::NoEdges("there is no batch 7".into());
         let other_source = StoreError::OtherSource { group, stored, found };
-        for error in [refused, contradiction, kept_out, other_schema, retracted, other_source] {
+        for error in [refused, contradiction, kept_out, other_schema, retracted, no_edges, other_source] {
             assert_eq!(exit_code(error), 1);
         }
         assert_eq!(exit_code(KafkaError::Refused { what: "sasl".into(), hint: "check it".into() }), 1);

@@ -8,7 +8,6 @@ use rfm_stream::kafka::Connection;
 use rfm_stream::postgres::Address;
 use rfm_stream::producer::Origin;
 use rfm_stream::producer::source::Random;
-use rfm_stream::reader::quintile::Ties;
 use rfm_stream::reader::score::Rules;
 use rfm_stream::reader::segment::SegmentMap;
 use rfm_stream::shutdown::Shutdown;
@@ -56,13 +55,13 @@ impl Running {
     }
 
     fn reader(world: &World) -> Self {
-        let rules =
-            Rules { ties: Ties::Share, segments: SegmentMap::built_in().unwrap(), max_customers: 1_000 };
+        let rules = Rules { max_customers: 1_000, ..Rules::new(SegmentMap::built_in().unwrap()) };
         let options = reader::Options {
             kafka: connection(world),
             database: Address::new(&world.database_url, "the test's URL", "rfm-reader").unwrap(),
             group_id: world.name.clone(),
             rules,
+            edges_from: None,
             pairing_timeout: Duration::from_secs(20),
             buffer_bytes: 64 << 20,
             until_caught_up: false,

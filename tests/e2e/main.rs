@@ -15,6 +15,7 @@ mod configuration;
 mod crashes;
 mod cut_log;
 mod dead_letters;
+mod edges;
 mod http;
 mod in_process;
 mod kafka;

@@ -8,7 +8,9 @@ use crate::json::{self, Json};
 use crate::time;
 use rfm_stream::message::Reason;
 use rfm_stream::metric::Metric;
+use rfm_stream::reader::customer_ids::IdRule;
 use rfm_stream::reader::quintile::Ties;
+use std::collections::BTreeSet;
 
 /// Why a field is refused, and which element it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +107,15 @@ pub struct Scored {
     pub population: Option<String>,
 }
 
+/// The inner edges of each metric that has fixed ones.
+pub type Fixed = [Option<[f64; 4]>; 3];
+
 /// How to score, and Kafka's times of the messages.
 pub struct Circumstances {
     pub ties: Ties,
+    /// The inner edges of each metric that has fixed ones.
+    pub fixed: Fixed,
+    pub customer_ids: IdRule,
     pub max_customers: usize,
     pub timestamps: [Option<i64>; 3],
 }
@@ -123,7 +131,9 @@ pub fn score(bodies: [Option<Body>; 3], how: &Circumstances) -> Result<Scored, R
         }
     }
     let values = bodies.each_ref().map(|body| body.values.clone().unwrap_or_default());
-    let [Some(r), Some(f), Some(m)] = values.each_ref().map(|column| edges(column)) else {
+    let edges_of =
+        |i: usize| how.fixed[i].map_or_else(|| edges(&values[i]), |inner| Some(fixed(&values[i], inner)));
+    let [Some(r), Some(f), Some(m)] = [0, 1, 2].map(edges_of) else {
         return Err(Reason::NotFinite);
     };
     let edges = [r, f, m];
@@ -140,11 +150,16 @@ pub fn score(bodies: [Option<Body>; 3], how: &Circumstances) -> Result<Scored, R
         return Err(Reason::TooLarge);
     }
     let ids = agreed(Reason::BadCustomerId, bodies.each_ref().map(|body| body.ids.clone()))?;
+    if !obeys(how.customer_ids, ids.as_deref()) {
+        return Err(Reason::BadCustomerId);
+    }
     let as_of = agreed(Reason::BadAsOf, bodies.each_ref().map(|body| body.as_of))?;
     let earliest = || time::of_milliseconds(how.timestamps.into_iter().flatten().min()?);
     let as_of = as_of.or_else(earliest).ok_or(Reason::BadAsOf)?;
     let population = agreed(Reason::BadPopulation, bodies.each_ref().map(|body| body.population.clone()))?;
-    let [r, f, m] = [0, 1, 2].map(|i| codes(&values[i], &edges[i], how.ties).ok_or(Reason::TiedEdges));
+    // Under `share`, nothing is refused, and a code is how many edges lie below.
+    let ties = how.fixed.map(|fixed| if fixed.is_some() { Ties::Share } else { how.ties });
+    let [r, f, m] = [0, 1, 2].map(|i| codes(&values[i], &edges[i], ties[i]).ok_or(Reason::TiedEdges));
     let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect();
     let edges = edges.map(|edges| edges.map(f64::to_bits));
     Ok(Scored { values: values.map(bits), edges, codes: [r?, f?, m?], ids, as_of, population })
@@ -185,6 +200,25 @@ fn edges(column: &[f64]) -> Option<[f64; 6]> {
     // -0.0 is 0.0, everywhere.
     let edges = [0.0, 0.2, 0.4, 0.6000000000000002, 0.8, 1.0].map(|q| edge(q) + 0.0);
     edges.iter().all(|edge| edge.is_finite()).then_some(edges)
+}
+
+/// Fixed edges, with the least and the greatest value around them.
+fn fixed(column: &[f64], [a, b, c, d]: [f64; 4]) -> [f64; 6] {
+    let extreme =
+        |better: fn(f64, f64) -> f64| column.iter().copied().reduce(better).unwrap_or_default() + 0.0;
+    [extreme(f64::min), a, b, c, d, extreme(f64::max)]
+}
+
+/// Whether the ids are as `--customer-ids` wants them.
+fn obeys(rule: IdRule, ids: Option<&[String]>) -> bool {
+    let are_there = ids.is_some_and(|ids| ids.iter().all(|id| !id.is_empty()));
+    match rule {
+        IdRule::Any => true,
+        IdRule::Required => are_there,
+        IdRule::Unique => {
+            are_there && ids.is_some_and(|ids| ids.len() == ids.iter().collect::<BTreeSet<_>>().len())
+        }
+    }
 }
 
 /// The codes 0 to 4 of a column; `None` if edges are tied and that is not allowed.

@@ -7,11 +7,13 @@
 use crate::MEMORY;
 use crate::bodies;
 use crate::choices::Choices;
-use crate::contract::{self, Circumstances, Fault};
+use crate::contract::{self, Circumstances, Fault, Fixed};
 use crate::target::Story;
 use chrono::{DateTime, Utc};
 use rfm_stream::message::{Body, Message, Problem, Reason, decode};
 use rfm_stream::metric::Metric;
+use rfm_stream::reader::customer_ids::IdRule;
+use rfm_stream::reader::edges::FixedEdges;
 use rfm_stream::reader::pairing::Batch;
 use rfm_stream::reader::quintile::Ties;
 use rfm_stream::reader::score::{Rules, Scored, score};
@@ -21,15 +23,32 @@ use std::sync::LazyLock;
 /// The longest detail of a refusal, in characters.
 const LONGEST_DETAIL: usize = 500;
 
+/// Files of `--edges`, and what they say.
+const EDGES: [(&str, Fixed); 3] = [
+    ("recency 0 1 2 3", [Some([0.0, 1.0, 2.0, 3.0]), None, None]),
+    (
+        "monetary -1e308 -0 1e-300 1e308\n# f\nfrequency 1 2.5 3 9",
+        [None, Some([1.0, 2.5, 3.0, 9.0]), Some([-1e308, 0.0, 1e-300, 1e308])],
+    ),
+    (
+        "frequency 1 2 3 4\r\nrecency 1 7 30 365\r\nmonetary 5 6 7 8",
+        [Some([1.0, 7.0, 30.0, 365.0]), Some([1.0, 2.0, 3.0, 4.0]), Some([5.0, 6.0, 7.0, 8.0])],
+    ),
+];
+
 pub fn check(c: &mut Choices, story: &mut Story) -> Result<(), String> {
+    let (file, fixed) = if c.once_in(4) { c.pick(&EDGES) } else { ("", [None; 3]) };
     let how = Circumstances {
         ties: c.pick(&Ties::ALL),
+        fixed,
+        customer_ids: if c.once_in(4) { c.pick(&IdRule::ALL) } else { IdRule::Any },
         max_customers: c.pick(&[10_000, 10_000, 10_000, 2]),
         timestamps: [timestamp(c), timestamp(c), timestamp(c)],
     };
     let bodies = bodies::batch(c);
     story
         .code(|| format!("// {:?}, {} customers at most, {:?}", how.ties, how.max_customers, how.timestamps));
+    story.code(|| format!("// fixed edges {file:?}, customer ids {}", how.customer_ids));
     let mut contracts = Vec::new();
     for (metric, body) in Metric::ALL.into_iter().zip(&bodies) {
         story.code(|| match body {
@@ -42,7 +61,7 @@ pub fn check(c: &mut Choices, story: &mut Story) -> Result<(), String> {
     }
     let expected = contract::score(contracts.try_into().unwrap(), &how);
     story.outcome(expected.as_ref().map_or_else(|reason| reason.name(), |_| "scored"));
-    check_score(bodies, &how, expected)
+    check_score(bodies, &how, file, expected)
 }
 
 fn timestamp(c: &mut Choices) -> Option<i64> {
@@ -172,9 +191,18 @@ static SEGMENTS: LazyLock<SegmentMap> = LazyLock::new(|| SegmentMap::built_in().
 fn check_score(
     bodies: [Option<Vec<u8>>; 3],
     how: &Circumstances,
+    file: &str,
     expected: Result<contract::Scored, Reason>,
 ) -> Result<(), String> {
-    let rules = Rules { ties: how.ties, segments: SEGMENTS.clone(), max_customers: how.max_customers };
+    let edges =
+        if file.is_empty() { Ok(FixedEdges::default()) } else { FixedEdges::from_file(file.as_bytes()) };
+    let rules = Rules {
+        ties: how.ties,
+        edges: edges.map_err(|error| format!("{error:#}"))?,
+        customer_ids: how.customer_ids,
+        max_customers: how.max_customers,
+        ..Rules::new(SEGMENTS.clone())
+    };
     let mut messages = Metric::ALL.into_iter().zip(bodies).map(|(metric, value)| {
         let (offset, timestamp) = (metric as i64 + 7, how.timestamps[metric as usize]);
         Message { metric, partition: 3, offset, timestamp, key: Some(b"key".to_vec()), value }

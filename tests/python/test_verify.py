@@ -41,7 +41,7 @@ class Differences(unittest.TestCase):
         batches = [messages(b"a", 0, columns), messages(b"b", 10, other, customer_id=list(range(20)))]
         batches.append(messages(b"c", 20, [[1.0], [None], [2.0]]))
         topics = [[[batch[metric] for batch in batches]] for metric in range(3)]
-        self.expected = verify.expect(topics, TOPICS, "share", 1000)
+        self.expected = verify.expect(topics, TOPICS, verify.Rules(max_customers=1000))
         self.expected.ends = {0: (21, 22, 23)}
         self.stored = stored_as(self.expected)
         self.assertEqual((len(self.expected.batches), self.expected.rows, len(self.expected.dead)), (2, 40, 3))
@@ -155,6 +155,7 @@ class Differences(unittest.TestCase):
             ("customers", 19),
             ("ties", "rank"),
             ("segment_map", "x"),
+            ("edges_from", "batch:1"),
             ("as_of", self.stored.batches[0][2]["as_of"] + timedelta(milliseconds=1)),
         ):
             with self.subTest(name):
@@ -201,7 +202,7 @@ class Counting(unittest.TestCase):
         for table, columns in (("batches", place), ("segments", {"batch_id": "int8", **verify.ROW})):
             names = ", ".join(f"{name} {kind}" for name, kind in columns.items())
             self.database.execute(f"CREATE TEMP TABLE {table} ({names})")
-        self.batches = {(0, 0, 1, 2): verify.score(messages(None, 0, [[1.0, 2.0, 3.0]] * 3), "share")}
+        self.batches = {(0, 0, 1, 2): verify.score(messages(None, 0, [[1.0, 2.0, 3.0]] * 3), verify.Rules())}
         self.database.execute("INSERT INTO batches VALUES (7, 'g', 0, 0, 1, 2), (8, 'other', 0, 0, 1, 2)")
         for row in self.batches[0, 0, 1, 2].rows():
             marks = ", ".join(["%s"] * (1 + len(row)))
@@ -239,9 +240,9 @@ class Expectations(unittest.TestCase):
                 batch = messages(None, 0, [case[metric] for metric in verify.METRICS])
                 if "error" in case:
                     with self.assertRaisesRegex(verify.NotABatch, "^tied_edges$"):
-                        verify.score(batch, case["ties"])
+                        verify.score(batch, verify.Rules(case["ties"]))
                     continue
-                rows = verify.score(batch, case["ties"]).rows()
+                rows = verify.score(batch, verify.Rules(case["ties"])).rows()
                 for name in list(verify.ROW)[1:9]:
                     self.assertEqual([row[list(verify.ROW).index(name)] for row in rows], case[name], name)
 
@@ -277,11 +278,32 @@ class Expectations(unittest.TestCase):
         ):
             with self.subTest(change), self.assertRaises(verify.NotABatch) as caught:
                 body = json.dumps({**good, **change}).encode()
-                verify.score([verify.Message(0, 0, 0, None, body)] * 3, "reject", max_customers=2)
+                verify.score([verify.Message(0, 0, 0, None, body)] * 3, verify.Rules("reject", max_customers=2))
             self.assertEqual(str(caught.exception), wanted)
         for body in (None, b"", b"\xff", b"[]", b'{"recency": [1, 2]'):
             with self.subTest(body), self.assertRaisesRegex(verify.NotABatch, "malformed"):
-                verify.score([verify.Message(0, 0, 0, None, body)] * 3, "share")
+                verify.score([verify.Message(0, 0, 0, None, body)] * 3, verify.Rules())
+
+    def test_fixed_edges(self) -> None:
+        rules = verify.Rules("reject", edges={"frequency": [1.0, 2.0, 2.0, 9.0]}, edges_from="batch:7")
+        # Ties, and a difference that overflows, are no matter where edges are fixed.
+        columns = [[1.0, 2.0, 3.0], [-1.7e308, 1.7e308, 2.0], [1.0, 2.0, 3.0]]
+        batch = verify.score(messages(None, 0, columns), rules)
+        self.assertEqual(batch.scores[1].tolist(), [1, 5, 2])
+        self.assertEqual(batch.edges[1], [-1.7e308, 1.0, 2.0, 2.0, 9.0, 1.7e308])
+        self.assertEqual(batch.columns()["edges_from"], "batch:7")
+        with self.assertRaisesRegex(verify.NotABatch, "^tied_edges$"):
+            verify.score(messages(None, 0, [[1.0, 1.0, 1.0]] * 3), rules)
+
+    def test_rules_for_customer_ids(self) -> None:
+        for ids, accepted in ((None, 1), (["a", "", "b"], 1), (["a", "a", "b"], 2), (["a", 7, "b"], 3)):
+            fields = {"customer_id": ids} if ids else {}
+            batch = messages(None, 0, [[1.0, 2.0, 3.0]] * 3, **fields)
+            for rule in ("any", "required", "unique")[accepted:]:
+                with self.subTest((ids, rule)), self.assertRaisesRegex(verify.NotABatch, "^bad_customer_id$"):
+                    verify.score(batch, verify.Rules(customer_ids=rule))
+            for rule in ("any", "required", "unique")[:accepted]:
+                verify.score(batch, verify.Rules(customer_ids=rule))
 
     def test_the_optional_fields(self) -> None:
         first, *others = messages(b"\xff", 0, [[1.0, 2.0]] * 3)
@@ -291,10 +313,10 @@ class Expectations(unittest.TestCase):
             "as_of": "2024-02-03T04:05:06.5+01:00",
             "population": "x",
         }
-        batch = verify.score([first._replace(value=json.dumps(fields).encode()), *others], "share")
+        batch = verify.score([first._replace(value=json.dumps(fields).encode()), *others], verify.Rules())
         self.assertEqual((batch.key, batch.customer_ids, batch.population), (r"\xff", ["0", "é"], "x"))
         self.assertEqual(batch.as_of.isoformat(), "2024-02-03T04:05:06.500000+01:00")
-        self.assertEqual(verify.score([first, *others], "share").as_of, verify.instant(1000))
+        self.assertEqual(verify.score([first, *others], verify.Rules()).as_of, verify.instant(1000))
 
 
 if __name__ == "__main__":

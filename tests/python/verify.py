@@ -10,6 +10,7 @@ messages if none is missing.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import re
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import except_all
@@ -72,6 +74,7 @@ class Batch:
     population: str | None
     as_of: datetime
     ties: str
+    edges_from: str
     edges: list[list[float]]
     values: list[np.ndarray]
     scores: list[np.ndarray]
@@ -91,6 +94,7 @@ class Batch:
             "customers": self.customers,
             "ties": self.ties,
             "segment_map": "default",
+            "edges_from": self.edges_from,
             **edges,
             **self.grid(),
         }
@@ -162,6 +166,18 @@ def exact_sum(values: list[float]) -> float | None:
             return None
 
 
+@dataclass
+class Rules:
+    """How batches are scored: what the reader's flags of the same names say."""
+
+    ties: str = "share"
+    max_customers: int = 10_000_000
+    customer_ids: str = "any"
+    # The four inner edges of each metric that has fixed ones, and where they come from.
+    edges: dict[str, list[float]] = field(default_factory=dict)
+    edges_from: str = "quintiles"
+
+
 class NotABatch(Exception):
     """Three messages are no batch. The argument is the reason."""
 
@@ -170,7 +186,7 @@ def main() -> int:
     flags = parse_flags()
     deadline = time.monotonic() + flags.timeout
     topics, ends = read_topics(flags.bootstrap_servers, flags.topics, deadline)
-    expected = expect(topics, flags.topics, flags.ties, flags.max_customers)
+    expected = expect(topics, flags.topics, rules(flags))
     if flags.progress:
         expected.ends = ends
     differences = []
@@ -205,12 +221,31 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--group-id", default="rfm-reader")
     parser.add_argument("--ties", choices=("share", "rank", "reject"), default="share", help="as the reader's")
     parser.add_argument("--max-customers", type=int, default=10_000_000, help="as the reader's")
+    parser.add_argument("--customer-ids", choices=("any", "required", "unique"), default="any", help="as the reader's")
+    parser.add_argument("--edges", metavar="FILE", help="as the reader's")
+    parser.add_argument("--edges-from", type=int, metavar="BATCH_ID", help="as the reader's; believes `batches`")
     parser.add_argument("--expect-batches", type=int, metavar="N", help="the topics hold exactly N")
     parser.add_argument("--expect-dead", type=int, metavar="N", help="exactly N dead letters")
     parser.add_argument("--progress", action="store_true", help="progress stands at the high watermarks")
     parser.add_argument("--count", action="store_true", help="compare rows by EXCEPT ALL, too")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS")
     return parser.parse_args()
+
+
+def rules(flags: argparse.Namespace) -> Rules:
+    found = Rules(flags.ties, flags.max_customers, flags.customer_ids)
+    if flags.edges:
+        content = Path(flags.edges).read_bytes()
+        lines = [line.partition("#")[0].split() for line in content.decode("utf-8-sig").splitlines()]
+        found.edges = {words[0]: [float(word) for word in words[1:]] for words in lines if words}
+        found.edges_from = hashlib.sha256(content).hexdigest()
+    if flags.edges_from:
+        columns = ", ".join(f"{metric}_edges" for metric in METRICS)
+        with psycopg.connect(flags.database_url, connect_timeout=60) as database:
+            row = database.execute(f"SELECT {columns} FROM batches WHERE id = %s", [flags.edges_from]).fetchone()
+        found.edges = {metric: edges[1:5] for metric, edges in zip(METRICS, row)}
+        found.edges_from = f"batch:{flags.edges_from}"
+    return found
 
 
 # ---------------------------------------------------------------- Kafka
@@ -275,7 +310,7 @@ def read(servers: str, ends: dict[tuple[str, int], int], deadline: float) -> dic
 # ---------------------------------------------------------------- what must be stored
 
 
-def expect(topics: list[list[list[Message]]], names: list[str], ties: str, max_customers: int) -> Expected:
+def expect(topics: list[list[list[Message]]], names: list[str], rules: Rules) -> Expected:
     """What must be stored. `topics` has the messages per metric and partition."""
     expected = Expected()
 
@@ -291,7 +326,7 @@ def expect(topics: list[list[list[Message]]], names: list[str], ties: str, max_c
         for messages in batches:
             try:
                 place = (partition, *(message.offset for message in messages))
-                expected.batches[place] = score(messages, ties, max_customers)
+                expected.batches[place] = score(messages, rules)
             except NotABatch as reason:
                 for metric, message in enumerate(messages):
                     bury(metric, message, str(reason))
@@ -318,16 +353,16 @@ def pair(topics: list[list[Message]], keyless_pair: bool):
     return batches, rest
 
 
-def score(messages: list[Message], ties: str, max_customers: int = 10_000_000) -> Batch:
+def score(messages: list[Message], rules: Rules) -> Batch:
     """Raises NotABatch with the first reason that applies."""
     bodies = [decode(metric, message.value) for metric, message in zip(METRICS, messages)]
     faults = {fault for body in bodies for fault in body["faults"]}
     if "malformed" in faults:
         raise NotABatch("malformed")
     columns = [body["values"] for body in bodies]
-    sound = [column for column in columns if column]
+    fixed = [rules.edges.get(metric) for metric in METRICS]
     with np.errstate(all="ignore"):
-        edges = [quantiles(column) for column in sound]
+        edges = [edges_of(column, inner) if column else [] for column, inner in zip(columns, fixed)]
     if not all(math.isfinite(edge) for column in edges for edge in column):
         faults.add("not_finite")
     if any(column == [] for column in columns):
@@ -338,13 +373,20 @@ def score(messages: list[Message], ties: str, max_customers: int = 10_000_000) -
     lengths = {len(column) for column in columns if column is not None} | {len(each) for each in ids}
     if len(lengths) != 1:
         faults.add("length_mismatch")
-    if lengths and max(lengths) > max_customers:
+    if lengths and max(lengths) > rules.max_customers:
         faults.add("too_large")
     for name, values in (("bad_customer_id", ids), ("bad_as_of", as_ofs), ("bad_population", populations)):
         if any(value != values[0] for value in values):
             faults.add(name)
+    if rules.customer_ids != "any" and (not ids or "" in ids[0]):
+        faults.add("bad_customer_id")
+    if rules.customer_ids == "unique" and ids and len(set(ids[0])) != len(ids[0]):
+        faults.add("bad_customer_id")
     if not faults:
-        codes = [cut(column, each, ties) for column, each in zip(columns, edges)]
+        codes = [
+            cut(column, each, rules.ties) if inner is None else cut_at(column, inner)
+            for column, each, inner in zip(columns, edges, fixed)
+        ]
         if any(code is None for code in codes):
             faults.add("tied_edges")
     if faults:
@@ -354,7 +396,8 @@ def score(messages: list[Message], ties: str, max_customers: int = 10_000_000) -
         key=key_text(messages[0].key),
         population=populations[0] if populations else None,
         as_of=as_ofs[0] if as_ofs else instant(earliest),
-        ties=ties,
+        ties=rules.ties,
+        edges_from=rules.edges_from,
         edges=edges,
         values=[np.array(column) for column in columns],
         scores=[5 - codes[0], codes[1] + 1, codes[2] + 1],
@@ -435,6 +478,18 @@ def quantiles(values: list[float]) -> list[float]:
     q = np.linspace(0, 1, 6)
     np.putmask(q, 5 * q != np.arange(6), np.nextafter(q, 1))
     return pd.Series(values, dtype=float).quantile(q).tolist()
+
+
+def edges_of(values: list[float], inner: list[float] | None) -> list[float]:
+    """The six edges that are kept: fixed ones have the extremes around them."""
+    return quantiles(values) if inner is None else [min(values), *inner, max(values)]
+
+
+def cut_at(values: list[float], inner: list[float]) -> np.ndarray:
+    """The codes 0..4 between fixed edges. (Those of a batch may be equal; pandas then names groups that are there.)"""
+    if len(set(inner)) < len(inner):
+        return np.searchsorted(np.array(inner), np.array(values), side="left")
+    return pd.cut(np.array(values), [-math.inf, *inner, math.inf], labels=False)
 
 
 def cut(values: list[float], edges: list[float], ties: str) -> np.ndarray | None:

@@ -51,6 +51,20 @@ pub(super) fn right_to_expire(subject: &mut Subject) -> Outcome {
     Ok(Answer::Ok(format!("rows may be taken away after {}", humantime::format_duration(retain))))
 }
 
+/// What is asked behind it uses the edges that it has read.
+pub(super) fn edges(subject: &mut Subject) -> Outcome {
+    let (rules, edges_from) = (subject.options.rules.clone(), subject.options.edges_from);
+    let Some(id) = edges_from else {
+        return Ok(Answer::Ok(match subject.options.rules.edges.identity() {
+            "quintiles" => "quintiles".to_owned(),
+            file => format!("those of the file {file}"),
+        }));
+    };
+    let read = subject.tables()?.with_edges(&rules, edges_from);
+    subject.options.rules = read.map_err(|error| subject.failed(error))?;
+    Ok(Answer::Ok(format!("those of batch {id}")))
+}
+
 pub(super) fn commit(subject: &mut Subject) -> Outcome {
     let rules = subject.options.rules.clone();
     subject.tables()?;
@@ -86,22 +100,26 @@ pub(super) fn rows(subject: &mut Subject) -> Outcome {
 }
 
 pub(super) fn rules(subject: &mut Subject) -> Outcome {
-    let (ties, map) =
-        (subject.options.rules.ties.name(), subject.options.rules.segments.identity().to_owned());
+    let rules = subject.options.rules.clone();
+    let now = [rules.ties.name(), rules.segments.identity(), rules.edges.identity()];
+    let [ties, map, edges] = now;
+    let all = format!("ties {ties}, segment map {map}, edges {edges}");
     let stored = subject.tables()?.stored_rules();
     let Some(stored) = stored.map_err(|error| subject.failed(error))? else {
-        return Ok(Answer::Ok(format!("ties {ties}, segment map {map}")));
+        return Ok(Answer::Ok(all));
     };
     let mut found = Findings::default();
-    for (what, now, before) in [("ties", ties, &stored.ties), ("segment map", &map, &stored.segment_map)] {
+    let before = [stored.ties, stored.segment_map, stored.edges_from];
+    for (what, (now, before)) in ["ties", "segment map", "edges"].into_iter().zip(now.into_iter().zip(before))
+    {
         if now != before {
             found.warn(
                 format!("{what} {now}, and the newest batch of the group was scored under {before}"),
-                "scores and segments before and after cannot be compared; check --ties and --segment-map",
+                "scores and segments before and after cannot be compared; check --ties, --segment-map and --edges",
             );
         }
     }
-    Ok(found.answer(format!("ties {ties}, segment map {map}, as before")))
+    Ok(found.answer(format!("{all}, as before")))
 }
 
 pub(super) fn dead_letters(subject: &mut Subject) -> Outcome {

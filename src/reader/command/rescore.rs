@@ -80,7 +80,8 @@ async fn run(
     if reasons.is_empty() {
         reasons = Reason::ALL.to_vec();
     }
-    let rules = Arc::new(options.rules.clone());
+    let (rules, edges_from) = (options.rules.clone(), options.edges_from);
+    let rules = Arc::new(owner.run(move |store| Ok(store.with_edges(&rules, edges_from)?)).await?);
     if !dry_run {
         let rules = Arc::clone(&rules);
         owner.run(move |store| Ok(store.keep_segment_map(&rules.segments)?)).await?;

@@ -16,7 +16,7 @@ pub(super) fn by_value(values: &[f64], edges: [f64; 4]) -> Vec<u8> {
 /// A loop over slices. With `collect` in its place, it depends on where the compiler puts that function whether
 /// it is compiled for AVX2.
 #[multiversion(targets("x86_64+avx2"))]
-fn fill(codes: &mut [u8], values: &[f64], edges: [f64; 4]) {
+pub(super) fn fill(codes: &mut [u8], values: &[f64], edges: [f64; 4]) {
     for (code, &x) in codes.iter_mut().zip(values) {
         *code = edges.iter().map(|&edge| u8::from(edge < x)).sum();
     }

@@ -102,7 +102,7 @@ fn with_extremes(at_inner: &[f64], (least, greatest): (f64, f64)) -> [f64; 12] {
 }
 
 /// Whether no value is less than the one before it.
-fn is_ascending(values: &[f64]) -> bool {
+pub(super) fn is_ascending(values: &[f64]) -> bool {
     let mut last = f64::NEG_INFINITY;
     blocks(values).all(|(block, next)| {
         // All of it at once: comparing a block takes too little time to spread the requests over.

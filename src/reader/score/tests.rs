@@ -2,7 +2,7 @@ use super::*;
 use crate::message::Message;
 
 fn rules(ties: Ties) -> Rules {
-    Rules { ties, segments: SegmentMap::built_in().unwrap(), max_customers: 5 }
+    Rules { ties, max_customers: 5, ..Rules::new(SegmentMap::built_in().unwrap()) }
 }
 
 fn message(metric: Metric, value: Option<&str>) -> Message {
@@ -115,4 +115,71 @@ fn messages_without_any_time_need_as_of() {
     Metric::ALL.into_iter().for_each(|metric| batch.messages[metric].timestamp = None);
     let letters = score(&rules(Ties::Share), batch).unwrap_err();
     assert_eq!(letters[0].problem.reason, Reason::BadAsOf);
+}
+
+#[test]
+fn fixed_edges_cut_the_metrics_that_have_them_and_ties_is_for_the_others() {
+    let edges = FixedEdges::from_file(b"frequency 1 2 4 9").unwrap();
+    let fixed = Rules { edges, ..rules(Ties::Reject) };
+    let tied = r#"{"frequency":[3,3,3]}"#;
+    let scored = score(&fixed, batch([Some(R), Some(tied), Some(M)])).unwrap();
+    assert_eq!(scored.cuts.frequency.codes, [2, 2, 2]);
+    assert_eq!(
+        scored.cuts.frequency.edges,
+        [3.0, 1.0, 2.0, 4.0, 9.0, 3.0],
+        "the outer ones are those of the values"
+    );
+    assert_eq!(scored.cuts.recency.codes, [0, 2, 4]);
+    let letters = score(&fixed, batch([Some(r#"{"recency":[1,1,3]}"#), Some(tied), Some(M)])).unwrap_err();
+    assert!(letters[0].problem.detail.starts_with("`recency` message"), "{}", letters[0].problem);
+    let empty = score(&fixed, batch([Some(R), Some(r#"{"frequency":[]}"#), Some(M)])).unwrap_err();
+    assert_eq!(empty[0].problem.reason, Reason::Empty);
+}
+
+#[test]
+fn between_fixed_edges_no_difference_of_values_can_overflow() {
+    let far = r#"{"monetary":[-1e308,1e308,1e308]}"#;
+    assert_eq!(
+        score(&rules(Ties::Share), batch([Some(R), Some(F), Some(far)])).unwrap_err()[0].problem.reason,
+        Reason::NotFinite
+    );
+    let edges = FixedEdges::from_file(b"monetary 1 2 3 4").unwrap();
+    let scored = score(&Rules { edges, ..rules(Ties::Share) }, batch([Some(R), Some(F), Some(far)])).unwrap();
+    assert_eq!(scored.cuts.monetary.codes, [0, 4, 4]);
+}
+
+#[test]
+fn ids_that_break_the_rule_are_refused_at_their_place_in_the_order() {
+    let named = |ids: &str| format!(r#"{{"recency":[1,2,3],"customer_id":{ids}}}"#);
+    let cases = [
+        (IdRule::Any, named(r#"["a","a",""]"#), None),
+        (IdRule::Required, R.to_owned(), Some("no message has `customer_id` (--customer-ids required)")),
+        (IdRule::Required, named(r#"["a","a","b"]"#), None),
+        (IdRule::Required, named(r#"["a","","b"]"#), Some("element 1 is empty")),
+        (
+            IdRule::Unique,
+            named(r#"["a","b","a"]"#),
+            Some("element 2 repeats element 0 (--customer-ids unique)"),
+        ),
+        (IdRule::Unique, named(r#"["7",8,7]"#), Some("element 2 repeats element 0")),
+        (IdRule::Unique, named("[1,2,3]"), None),
+    ];
+    for (customer_ids, recency, wanted) in cases {
+        let rules = Rules { customer_ids, ..rules(Ties::Reject) };
+        // Later reasons: a bad `as_of`, a bad `population`, tied edges.
+        let late = r#"{"monetary":[1,1,1],"as_of":"now","population":7}"#;
+        let found = score(&rules, batch([Some(&recency), Some(F), Some(M)]));
+        let with_later = score(&rules, batch([Some(&recency), Some(F), Some(late)])).unwrap_err();
+        let Some(detail) = wanted else {
+            assert!(found.is_ok(), "{customer_ids} {recency}");
+            continue;
+        };
+        for letter in found.unwrap_err().iter().chain(&with_later) {
+            assert_eq!(letter.problem.reason, Reason::BadCustomerId, "{recency}");
+            assert!(letter.problem.detail.contains(detail), "{}", letter.problem);
+        }
+    }
+    let rules = Rules { customer_ids: IdRule::Unique, ..rules(Ties::Share) };
+    let short = score(&rules, batch([Some(&named(r#"["a","a"]"#)), Some(F), Some(M)])).unwrap_err();
+    assert_eq!(short[0].problem.reason, Reason::LengthMismatch);
 }

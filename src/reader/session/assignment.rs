@@ -58,7 +58,7 @@ impl Session<'_> {
         taken: Vec<(Taken, Ownership, Watermarks)>,
         single_partition: bool,
     ) -> (Holding, Vec<NextOffset>) {
-        let (mut holding, mut positions) = (Holding::new(self.options), Vec::new());
+        let (mut holding, mut positions) = (Holding::new(self.options, self.writers.rules()), Vec::new());
         for (taken, ownership, watermarks) in taken {
             let partition = taken.partition;
             let high = watermarks.map(|(_, high)| high);

@@ -21,8 +21,10 @@ use crate::reader::Options;
 use crate::reader::budget::{Budget, Reading};
 use crate::reader::pairing::{Pairing, Taken};
 use crate::reader::progress::Read;
+use crate::reader::score::Rules;
 use crate::reader::store::Ownership;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// See the module.
@@ -44,12 +46,12 @@ pub(super) struct Holding {
 }
 
 impl Holding {
-    /// Holds no partition yet.
-    pub(super) fn new(options: &Options) -> Self {
+    /// Holds no partition yet, and scores by `rules`.
+    pub(super) fn new(options: &Options, rules: Arc<Rules>) -> Self {
         Self {
             pairing: Pairing::new(options.pairing_timeout),
             queue: Queue::default(),
-            scorers: Scorers::new(options.rules.clone()),
+            scorers: Scorers::new(rules),
             budget: Budget::new(options.buffer_bytes),
             partners: Partners::default(),
             paused: BTreeSet::new(),

@@ -154,8 +154,7 @@ fn names(members: &[Member]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reader::session::holding::Holding;
-    use crate::reader::session::holding::tests::{holding, options};
+    use crate::reader::session::holding::tests::{empty, holding};
 
     fn what(membership: &Membership, counts: [usize; 3], idle: u64) -> String {
         let (partitions, idle) = (TopicPartitions { counts: counts.into() }, Duration::from_secs(idle));
@@ -168,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_reason_for_having_no_partition_is_named() {
-        let empty = Membership::Holding(Holding::new(&options()).into());
+        let empty = Membership::Holding(empty().into());
         let some = Membership::Holding(holding(&[0], Instant::now()).into());
         let cases = [
             (&Membership::Joining, [3, 3, 0], 5, "must all exist"),

@@ -2,6 +2,7 @@
 
 use super::marks::{Lacking, Marks};
 use super::refusals::Refusals;
+use crate::reader::score::Rules;
 use crate::reader::store::Tables;
 use crate::reader::vitals::Vitals;
 use crate::telemetry::Progress;
@@ -21,6 +22,8 @@ pub struct Memory {
     pub(super) begun: Instant,
     /// What the tables had when the process started; `None` before they were made or found.
     pub(super) tables: Option<Tables>,
+    /// How the process scores; `None` before the edges of `--edges-from` were read.
+    pub(super) rules: Option<Arc<Rules>>,
     /// When batches or dead letters were last stored.
     pub(super) last_commit: Option<DateTime<Utc>>,
     /// What the process shows of itself.
@@ -36,6 +39,7 @@ impl Memory {
             progress: None,
             begun: Instant::now(),
             tables: None,
+            rules: None,
             last_commit: None,
             vitals,
         }

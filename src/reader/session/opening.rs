@@ -8,6 +8,7 @@ use crate::kafka::{Cluster, KafkaError, TopicIds};
 use crate::metric::PerMetric;
 use crate::postgres::{Address, PostgresError, explain_limit};
 use crate::reader::Options;
+use crate::reader::score::Rules;
 use crate::reader::store::{KafkaSource, Store, StoreError, Tables, Watch};
 use std::sync::Arc;
 use std::thread;
@@ -53,16 +54,17 @@ pub(in crate::reader) fn source(options: &Options, cluster_id: String) -> KafkaS
 }
 
 /// Logs what the reader works with: wrong variables show here, and the wrong `.env`.
-pub(super) fn log_ready(options: &Options, source: &KafkaSource) {
+pub(super) fn log_ready(options: &Options, rules: &Rules, source: &KafkaSource) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         group = source.consumer_group,
         database = %options.database,
         cluster = source.cluster_id,
         topics = options.kafka.topic_list(),
-        ties = options.rules.ties.name(),
-        segment_map = options.rules.segments.identity(),
-        edges = "quintiles",
+        ties = rules.ties.name(),
+        segment_map = rules.segments.identity(),
+        edges = rules.edges.identity(),
+        customer_ids = rules.customer_ids.name(),
         env_file = options.env_file.as_ref().map(|path| tracing::field::display(path.display())),
         "ready"
     );
@@ -76,6 +78,8 @@ pub(super) struct Connections {
     pub(super) writers: Vec<Store>,
     /// The ids of the topics that the group has read so far.
     pub(super) topics: TopicIds,
+    /// How batches are scored.
+    pub(super) rules: Arc<Rules>,
 }
 
 /// Opens the connections. The first session of a process brings the tables up to date; later ones only check
@@ -87,10 +91,13 @@ pub(super) async fn connect(
     memory: &mut Memory,
 ) -> Result<Connections, SessionError> {
     let watches = (0..=WRITERS).map(|_| watchdog.watch()).collect();
-    let (options, source, tables) = (options.clone(), source.clone(), memory.tables.clone());
-    let connecting = async { blocking(move || open(&options, source, tables.as_ref(), watches)).await? };
+    let (options, source) = (options.clone(), source.clone());
+    let (tables, rules) = (memory.tables.clone(), memory.rules.clone());
+    let connecting =
+        async { blocking(move || open(&options, source, tables.as_ref(), rules, watches)).await? };
     let connections = watchdog.guard(connecting).await?;
     memory.tables = Some(connections.owner.tables().clone());
+    memory.rules = Some(Arc::clone(&connections.rules));
     Ok(connections)
 }
 
@@ -99,6 +106,7 @@ fn open(
     options: &Options,
     source: KafkaSource,
     tables: Option<&Tables>,
+    rules: Option<Arc<Rules>>,
     watches: Vec<Arc<Watch>>,
 ) -> Result<Connections, SessionError> {
     let (address, needed) = (&options.database, watches.len());
@@ -124,10 +132,14 @@ fn open(
     if options.retention.retain.is_some() {
         owner.check_right_to_expire()?;
     }
+    let rules = match rules {
+        Some(rules) => rules,
+        None => owner.with_edges(&options.rules, options.edges_from)?.into(),
+    };
     let topics = owner.claim_topics(&TopicIds::default())?;
     let mut writers: Vec<Store> = stores.collect();
     writers.iter_mut().for_each(|writer| writer.join(&owner));
-    Ok(Connections { owner, writers, topics })
+    Ok(Connections { owner, writers, topics, rules })
 }
 
 /// Opens the connections at the same time, because a host of the URL that does not answer costs each of them

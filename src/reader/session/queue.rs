@@ -178,7 +178,6 @@ mod tests {
     use super::*;
     use crate::message::{Problem, Reason};
     use crate::metric::{Metric, PerMetric};
-    use crate::reader::quintile::Ties;
     use crate::reader::segment::SegmentMap;
 
     fn message(metric: Metric, partition: i32, offset: i64, customers: usize) -> Message {
@@ -192,8 +191,7 @@ mod tests {
 
     /// A queue of scored batches, each given as (partition, customers).
     fn scored(batches: &[(i32, usize)]) -> Queue {
-        let rules =
-            Rules { ties: Ties::Share, segments: SegmentMap::built_in().unwrap(), max_customers: 10_000_000 };
+        let rules = Rules::new(SegmentMap::built_in().unwrap());
         let batches = batches.iter().zip(0..);
         let unstored = batches.map(|(&(p, n), offset)| Unstored::scored(&rules, batch(p, offset, n)));
         let mut queue = Queue::default();

@@ -168,7 +168,6 @@ mod tests {
     use super::*;
     use crate::message::{Message, Reason};
     use crate::reader::pairing::{Batch, Taken};
-    use crate::reader::quintile::Ties;
     use crate::reader::score::Rules;
     use crate::reader::segment::SegmentMap;
     use crate::reader::store::Ownership;
@@ -197,8 +196,7 @@ mod tests {
     }
 
     fn scored(batch: Batch) -> Unstored {
-        let rules =
-            Rules { ties: Ties::Share, segments: SegmentMap::built_in().unwrap(), max_customers: 100 };
+        let rules = Rules::new(SegmentMap::built_in().unwrap());
         Unstored::scored(&rules, batch)
     }
 

@@ -19,8 +19,8 @@ pub(super) struct Scorers {
 }
 
 impl Scorers {
-    pub(super) fn new(rules: Rules) -> Self {
-        Self { rules: Arc::new(rules), threads: JoinSet::new() }
+    pub(super) fn new(rules: Arc<Rules>) -> Self {
+        Self { rules, threads: JoinSet::new() }
     }
 
     /// Whether no thread is at work.

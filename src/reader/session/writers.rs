@@ -40,9 +40,14 @@ struct Committed {
 }
 
 impl Writers {
-    pub(super) fn new(rules: Rules, connections: Vec<Store>) -> Self {
+    pub(super) fn new(rules: Arc<Rules>, connections: Vec<Store>) -> Self {
         let idle = connections.into_iter().map(Box::new).collect();
-        Self { rules: Arc::new(rules), idle, threads: JoinSet::new(), busy: BTreeSet::new() }
+        Self { rules, idle, threads: JoinSet::new(), busy: BTreeSet::new() }
+    }
+
+    /// How batches are scored.
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules)
     }
 
     /// Whether a connection is idle.

@@ -87,6 +87,9 @@ pub enum StoreError {
     /// What a person asked to retract is no batch of the group: nothing was changed.
     #[error("nothing was retracted: {0}")]
     NotRetractable(String),
+    /// The batch of `--edges-from` is not there, or its edges cannot be used.
+    #[error("--edges-from has no edges to use: {0}")]
+    NoEdges(String),
     /// The group's offsets belong to other topics or another cluster.
     #[error("consumer group `{group}` has progress of {stored}, but this reader is set to {found}")]
     OtherSource {

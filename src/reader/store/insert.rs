@@ -133,9 +133,6 @@ const INSERT_BATCHES: &str = "
         $14::timestamptz[], $15::int4[], $16::timestamptz[])
         WITH ORDINALITY AS b (id, partition, recency, frequency, monetary, key, population, as_of, customers, produced, n)";
 
-/// Where the edges are from.
-const EDGES_FROM: &str = "quintiles";
-
 /// Inserts a row per batch.
 fn batches(
     statements: &mut impl Statements,
@@ -174,8 +171,8 @@ fn batches(
         .bind::<Array<Timestamptz>, _>(times)
         .bind::<Array<Integer>, _>(customers)
         .bind::<Array<Nullable<Timestamptz>>, _>(produced)
-        .bind::<Text, _>(EDGES_FROM)
-        .bind::<Nullable<Array<Text>>, _>(None::<Vec<&str>>)
+        .bind::<Text, _>(rules.edges.identity())
+        .bind::<Nullable<Array<Text>>, _>(rules.edges.named_by_file())
         .bind::<Array<Integer>, _>(cells)
         .bind::<Array<Double>, _>(sums(Metric::Recency))
         .bind::<Array<Double>, _>(sums(Metric::Frequency))

@@ -23,9 +23,9 @@ const DEAD_LETTERS: &str = "
 
 /// Under which rules the newest batch of the group was scored.
 const RULES: &str = "
-    SELECT b.ties, b.segment_map
+    SELECT b.ties, b.segment_map, coalesce(b.edges_from, 'quintiles') AS edges_from
     FROM progress p
-    CROSS JOIN LATERAL (SELECT id, ties, segment_map FROM batches
+    CROSS JOIN LATERAL (SELECT id, ties, segment_map, edges_from FROM batches
         WHERE consumer_group = p.consumer_group AND partition = p.partition
         ORDER BY recency_offset DESC LIMIT 1) b
     WHERE p.consumer_group = $1 ORDER BY b.id DESC LIMIT 1";
@@ -61,6 +61,9 @@ pub struct StoredRules {
     /// As in `batches`.
     #[diesel(sql_type = Text)]
     pub segment_map: String,
+    /// As in `batches`; that of an earlier version is `quintiles`.
+    #[diesel(sql_type = Text)]
+    pub edges_from: String,
 }
 
 impl Store {

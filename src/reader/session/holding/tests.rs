@@ -6,7 +6,6 @@ use crate::metric::PerMetric;
 use crate::postgres::Address;
 use crate::reader::pairing::DeadLetter;
 use crate::reader::progress::Progress;
-use crate::reader::quintile::Ties;
 use crate::reader::score::Rules;
 use crate::reader::segment::SegmentMap;
 use crate::reader::session::queue::{Outcome, Unstored};
@@ -20,7 +19,8 @@ pub(in crate::reader::session) fn options() -> Options {
         kafka: Connection { bootstrap_servers: String::new(), topics, properties: Vec::new() },
         database: Address::new("", "--database-url", "rfm-reader").unwrap(),
         group_id: "g".to_owned(),
-        rules: Rules { ties: Ties::Share, segments: SegmentMap::built_in().unwrap(), max_customers: 100 },
+        rules: Rules::new(SegmentMap::built_in().unwrap()),
+        edges_from: None,
         pairing_timeout: Duration::from_secs(20),
         buffer_bytes: 6_000,
         until_caught_up: false,
@@ -33,9 +33,16 @@ pub(in crate::reader::session) fn options() -> Options {
 const START: PerMetric<i64> = PerMetric { recency: 10, frequency: 10, monetary: 10 };
 const OWNER: Ownership = Ownership { epoch: 3, owner: Uuid::from_u128(7), commits: 5, next: START };
 
+/// Of no partition.
+pub(in crate::reader::session) fn empty() -> Holding {
+    let options = options();
+    let rules = Arc::new(options.rules.clone());
+    Holding::new(&options, rules)
+}
+
 /// Partitions of which everything below 10 is stored, and whose logs ended at 12.
 pub(in crate::reader::session) fn holding(partitions: &[i32], now: Instant) -> Holding {
-    let mut holding = Holding::new(&options());
+    let mut holding = empty();
     for &partition in partitions {
         let progress = PerMetric::from_fn(|_| Progress::resume(10, BTreeMap::new(), None));
         let held = Held::when_taken(OWNER, [12; 3].into(), now);
