@@ -19,6 +19,7 @@ pub mod retention;
 pub mod score;
 pub mod segment;
 mod session;
+pub mod shifts;
 mod store;
 mod verdict;
 mod vitals;

@@ -3,16 +3,19 @@
 //! `benches/kernels.py` writes the inputs, so that other languages work on the same bits: `NAME.f64`, little-endian
 //! values, and `NAME.json`, a recency body of the values of `NAME.f64`. Without them there is nothing to measure.
 
-use rfm_stream::message::{Message, Snapshot, decode};
+use rfm_stream::message::{CustomerIds, Message, Snapshot, decode};
 use rfm_stream::metric::{Metric, PerMetric};
+use rfm_stream::reader::customer_ids::IdRule;
 use rfm_stream::reader::pairing::Batch;
 use rfm_stream::reader::quintile::{cut, cut_at};
 use rfm_stream::reader::score::{Rules, score};
 use rfm_stream::reader::segment::SegmentMap;
+use rfm_stream::reader::shifts::Shifts;
 use rfm_stream::reader::write_rows;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 use std::{env, fs, io};
 
 /// Something to measure.
@@ -73,6 +76,7 @@ pub fn kernels() -> anyhow::Result<Vec<Kernel>> {
         kernels.extend(body_kernels(body));
     }
     if let Some(batch) = batch()? {
+        kernels.extend(snapshot_kernels(batch.clone())?);
         kernels.extend(batch_kernels(batch)?);
     }
     Ok(kernels)
@@ -180,4 +184,37 @@ fn batch_kernels(batch: Batch) -> anyhow::Result<[Kernel; 2]> {
         Kernel { group: "score", name: name.clone(), bytes: taken as u64, run: Box::new(scoring) },
         Kernel { group: "rows", name, bytes: given as u64, run: Box::new(encoding) },
     ])
+}
+
+/// The search for repeated ids, and the comparison with the snapshot before.
+fn snapshot_kernels(batch: Batch) -> anyhow::Result<[Kernel; 2]> {
+    let rules = Rules { max_customers: usize::MAX, ..Rules::new(SegmentMap::built_in()?) };
+    let (Ok(before), Ok(mut later)) = (score(&rules, batch.clone()), score(&rules, batch)) else {
+        anyhow::bail!("the batch cannot be scored")
+    };
+    let ids = ids(later.customers());
+    let bytes = ids.iter().map(|id| id.len() as u64).sum();
+    let unique = ids.clone();
+    let checking = move || {
+        let _ = black_box(IdRule::Unique.check(Some(black_box(&unique))));
+    };
+
+    // An edge has jumped, so that all of the work is done.
+    (later.customer_ids, later.as_of) = (Some(ids), before.as_of + Duration::from_secs(1));
+    later.cuts.recency.edges = later.cuts.recency.edges.map(|edge| edge * 1.5);
+    let mut known = Shifts::default();
+    known.compare(&rules, 1, &before);
+    let name = format!("{}", later.customers());
+    let comparing = move || drop(black_box(known.clone().compare(&rules, 2, black_box(&later))));
+    Ok([
+        Kernel { group: "ids", name: name.clone(), bytes, run: Box::new(checking) },
+        Kernel { group: "shifts", name, bytes, run: Box::new(comparing) },
+    ])
+}
+
+/// Different ids in no order.
+fn ids(customers: usize) -> CustomerIds {
+    let mut ids = CustomerIds::default();
+    (0..customers).for_each(|i| ids.push(format_args!("C{:08}", i * 7_919 % customers.next_power_of_two())));
+    ids
 }

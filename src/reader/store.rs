@@ -127,7 +127,7 @@ impl Store {
         self.context.highest_id = owner.context.highest_id.clone();
     }
 
-    /// Stores everything or nothing.
+    /// Stores everything or nothing. Returns the ids of the batches, in the order of the parts.
     ///
     /// COPY comes first and progress last: a reader that freezes before the end holds no lock that its
     /// successor needs.
@@ -135,7 +135,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Moved`] if one of the partitions is not as expected. **After any error the outcome is
     /// unknown and the connection must be dropped**; the tables say which it was.
-    pub fn commit(&mut self, rules: &Rules, parts: &[Part]) -> Result<(), StoreError> {
+    pub fn commit(&mut self, rules: &Rules, parts: &[Part]) -> Result<Vec<i64>, StoreError> {
         let begun = Instant::now();
         let stored =
             self.transaction("storing batches", Isolation::ReadCommitted, |connection, watch, context| {
@@ -151,7 +151,7 @@ impl Store {
                 watch.step("UPDATE of `progress`");
                 context.move_progress(connection, parts, &windows)?;
                 failpoint::reach("before_commit");
-                Ok(())
+                Ok(ids)
             });
         stored.map_err(|error| self.second_opinion(rules, parts, error, begun.elapsed()))
     }

@@ -1,4 +1,4 @@
-//! Fixed edges, and rules for customer ids.
+//! Fixed edges, rules for customer ids, and the warnings about what changed from snapshot to snapshot.
 
 use crate::kafka::Plain;
 use crate::world::{Daemon, World};
@@ -225,4 +225,59 @@ fn ids_that_break_the_rule_are_dead_letters_and_no_id_is_said() {
     let mut rescore = group.command(&["rescore", "--reason", "bad_customer_id"]);
     rescore.succeeds();
     assert!(rescore.said().contains("rescored batches=4"), "{}", rescore.said());
+}
+
+#[test]
+fn what_changes_from_snapshot_to_snapshot_is_warned_of_once() {
+    let world = World::new("shifts", 1);
+    let spread: Vec<String> = (0..1_000).map(|i| i.to_string()).collect();
+    let spread = spread.join(",");
+    let orders = |one: usize, two: usize| {
+        let orders = (0..1_000).map(|i| {
+            if i < one {
+                1
+            } else if i < one + two {
+                2
+            } else {
+                i
+            }
+        });
+        orders.map(|n| n.to_string()).collect::<Vec<_>>().join(",")
+    };
+    let ids = |from: usize, to: usize| {
+        let ids = (from..to).map(|id| format!("\"hush-{id}\"")).collect::<Vec<_>>().join(",");
+        format!(r#","population":"north","customer_id":[{ids}]"#)
+    };
+    let day = |day: u32, fields: &str| format!(r#","as_of":"2026-01-{day:02}T00:00:00Z"{fields}"#);
+    let snapshot = |at, frequency: &str, fields: &str| {
+        send(&world, &format!("{at}"), [&spread, frequency, &spread], &day(at, fields));
+    };
+    // An order more or less moves no customer who has two orders to another side of an edge; the others do.
+    snapshot(1, &orders(580, 150), &ids(0, 1_000));
+    snapshot(3, &orders(620, 110), &ids(10, 1_010));
+    // Late, and so not compared.
+    snapshot(2, &orders(100, 0), &ids(5_000, 6_000));
+    snapshot(4, &orders(620, 110), &ids(7_000, 8_000));
+    send(&world, "5", ["1,2,3", "1,2,3", "1,2,3"], &day(5, &ids(7_000, 7_003)));
+    let mut reader = world.reader(&["--until-caught-up"]);
+    reader.catches_up();
+    let said = reader.said();
+    let id = |key: u32| world.number(&format!("SELECT id FROM batches WHERE batch_key = '{key}'")).unwrap();
+    let line = |words: &str| {
+        let lines: Vec<&str> = said.lines().filter(|line| line.contains(words)).collect();
+        let [line] = lines[..] else { panic!("one line with `{words}`:\n{said}") };
+        assert!(line.contains("WARN") && line.contains("population=\"north\""), "{line}");
+        line.to_owned()
+    };
+    let empty = line("1 of the 5 quintiles of frequency are empty: 580 of 1000 customers share one value");
+    assert!(empty.contains(&format!("batch={}", id(1))) && !empty.contains("before="), "{empty}");
+    let jumped =
+        line("an edge of frequency jumped from 2 to 1: for that alone, 110 of 1000 customers have another");
+    assert!(jumped.contains(&format!("batch={} before={}", id(3), id(1))), "{jumped}");
+    let strangers = line("the customer ids are not those of the snapshot before");
+    assert!(strangers.contains(&format!("batch={} before={}", id(4), id(3))), "{strangers}");
+    let fell = line("customers fell from 1000 to 3");
+    assert!(fell.contains(&format!("batch={} before={}", id(5), id(4))), "{fell}");
+    assert!(!said.contains("hush"), "{said}");
+    world.verify(&["--expect-batches", "5"]);
 }

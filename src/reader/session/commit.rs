@@ -5,6 +5,7 @@
 use super::receipt::{Receipt, RefusedMessage};
 use super::{Membership, Session, SessionError};
 use crate::coordinates::{MessageId, TopicPartition};
+use crate::reader::shifts::Shift;
 use crate::reader::vitals::Stored;
 use chrono::Utc;
 use std::time::{Duration, Instant};
@@ -30,7 +31,8 @@ impl Session<'_> {
             holding.read_up_to(&self.consumer.positions()?);
         }
         let one_at_a_time = self.memory.refusals.is_searching();
-        while self.writers.start_next(one_at_a_time, |fill| holding.next_commit(fill)) {}
+        let known = &self.memory.shifts;
+        while self.writers.start_next(one_at_a_time, known, |fill| holding.next_commit(fill)) {}
         Ok(())
     }
 
@@ -57,6 +59,11 @@ impl Session<'_> {
         for RefusedMessage { id: MessageId { metric, partition, offset }, problem } in &receipt.dead_letters {
             let (topic, reason) = (self.options.kafka.topic(*metric), problem.reason.name());
             tracing::warn!(topic, partition, offset, reason, "dead letter: {}", problem.detail);
+        }
+        self.memory.shifts.take_in(&receipt.populations);
+        for Shift { batch, before, population, change } in &receipt.shifts {
+            let population = population.as_deref();
+            tracing::warn!(batch, before, population, "{change}");
         }
         if receipt.batches > 0 {
             if let Some(upkeep) = &mut self.owner.upkeep {

@@ -3,6 +3,7 @@
 use super::marks::{Lacking, Marks};
 use super::refusals::Refusals;
 use crate::reader::score::Rules;
+use crate::reader::shifts::Shifts;
 use crate::reader::store::Tables;
 use crate::reader::vitals::Vitals;
 use crate::telemetry::Progress;
@@ -24,6 +25,8 @@ pub struct Memory {
     pub(super) tables: Option<Tables>,
     /// How the process scores; `None` before the edges of `--edges-from` were read.
     pub(super) rules: Option<Arc<Rules>>,
+    /// What the newest snapshot of each population was like, to notice what changes with the next.
+    pub(super) shifts: Shifts,
     /// When batches or dead letters were last stored.
     pub(super) last_commit: Option<DateTime<Utc>>,
     /// What the process shows of itself.
@@ -40,6 +43,7 @@ impl Memory {
             begun: Instant::now(),
             tables: None,
             rules: None,
+            shifts: Shifts::default(),
             last_commit: None,
             vitals,
         }

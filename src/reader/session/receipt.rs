@@ -10,7 +10,8 @@ use crate::coordinates::{MessageId, NextOffset};
 use crate::message::Problem;
 use crate::metric::{Metric, PerMetric};
 use crate::reader::pairing::{DeadLetter, Pairing};
-use crate::reader::score::Scored;
+use crate::reader::score::{Rules, Scored};
+use crate::reader::shifts::{Shift, Shifts};
 use crate::reader::store::Part;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -43,6 +44,10 @@ pub(super) struct Receipt {
     pub(super) took: Duration,
     /// Per batch whose messages have times: from the newest of them to the answer to COMMIT.
     pub(super) latencies: Vec<Duration>,
+    /// What the batches have changed in their populations.
+    pub(super) shifts: Vec<Shift>,
+    /// What is known of these populations now.
+    pub(super) populations: Shifts,
 }
 
 /// What a commit has stored of one partition.
@@ -130,13 +135,25 @@ fn messages(unstored: &Unstored) -> Vec<MessageId> {
 }
 
 impl Commit {
-    /// What it has stored, once it succeeded at `now`.
+    /// Its batches.
+    pub(super) fn batches(&self) -> impl Iterator<Item = &Scored> {
+        self.parts.iter().flat_map(|part| &part.batches)
+    }
+
+    /// What the batches have changed in their populations, once they are stored under these ids. `populations` is
+    /// what was known of them before.
+    pub(super) fn shifts(&self, rules: &Rules, ids: &[i64], populations: &mut Shifts) -> Vec<Shift> {
+        let batches = self.batches().zip(ids);
+        batches.flat_map(|(batch, id)| populations.compare(rules, *id, batch)).collect()
+    }
+
+    /// What it has stored, once it succeeded at `now`, but for shifts.
     pub(super) fn receipt(self, took: Duration, now: DateTime<Utc>) -> Receipt {
-        let produced = self.parts.iter().flat_map(|part| &part.batches).filter_map(|batch| batch.produced_at);
+        let produced = self.batches().filter_map(|batch| batch.produced_at);
         // The clocks of two machines may differ by more than that.
         let latencies = produced.map(|at| (now - at).to_std().unwrap_or_default()).collect();
         let batches = self.parts.iter().map(|part| part.batches.len()).sum();
-        let customers = self.parts.iter().flat_map(|part| &part.batches).map(Scored::customers).sum();
+        let customers = self.batches().map(Scored::customers).sum();
         let (mut parts, mut dead_letters) = (Vec::new(), Vec::new());
         for (part, weight) in self.parts.into_iter().zip(self.weights) {
             let Part { partition, expected, next, .. } = part;
@@ -144,7 +161,8 @@ impl Commit {
             let refused = |DeadLetter { message, problem, .. }| RefusedMessage { id: message.id(), problem };
             dead_letters.extend(part.dead_letters.into_iter().map(refused));
         }
-        Receipt { parts, batches, customers, dead_letters, took, latencies }
+        let (shifts, populations) = (Vec::new(), Shifts::default());
+        Receipt { parts, batches, customers, dead_letters, took, latencies, shifts, populations }
     }
 }
 
@@ -168,7 +186,6 @@ mod tests {
     use super::*;
     use crate::message::{Message, Reason};
     use crate::reader::pairing::{Batch, Taken};
-    use crate::reader::score::Rules;
     use crate::reader::segment::SegmentMap;
     use crate::reader::store::Ownership;
     use std::collections::BTreeSet;

@@ -7,6 +7,7 @@ use super::refusals::Refusals;
 use crate::coordinates::MessageId;
 use crate::failpoint;
 use crate::reader::score::Rules;
+use crate::reader::shifts::Shifts;
 use crate::reader::store::{Store, StoreError};
 use chrono::Utc;
 use std::collections::BTreeSet;
@@ -66,10 +67,11 @@ impl Writers {
     }
 
     /// Starts the commit that `build` returns, if a connection is idle and there is something to store.
-    /// Returns whether it did.
+    /// Its batches are compared with `known` once they are stored. Returns whether it did.
     pub(super) fn start_next(
         &mut self,
         one_at_a_time: bool,
+        known: &Shifts,
         build: impl FnOnce(Fill<'_>) -> Option<Commit>,
     ) -> bool {
         let fill = Fill { busy: &self.busy, idle_writers: self.idle.len(), one_at_a_time };
@@ -80,12 +82,15 @@ impl Writers {
         };
         let partitions: Vec<i32> = commit.parts.iter().map(|part| part.partition).collect();
         self.busy.extend(&partitions);
-        let rules = Arc::clone(&self.rules);
+        let (rules, mut populations) = (Arc::clone(&self.rules), known.of(commit.batches()));
         self.threads.spawn_blocking(move || {
             let begun = Instant::now();
             let only = commit.only;
-            let result =
-                store.commit(&rules, &commit.parts).map(|()| commit.receipt(begun.elapsed(), Utc::now()));
+            let result = store.commit(&rules, &commit.parts).map(|ids| {
+                let (took, now) = (begun.elapsed(), Utc::now());
+                let shifts = commit.shifts(&rules, &ids, &mut populations);
+                Receipt { shifts, populations, ..commit.receipt(took, now) }
+            });
             Committed { store, partitions, only, result }
         });
         true

@@ -70,6 +70,8 @@ fn receipt(owner: Uuid, next: i64, weight: usize) -> Receipt {
         dead_letters: Vec::new(),
         took: Duration::ZERO,
         latencies: Vec::new(),
+        shifts: Vec::new(),
+        populations: Default::default(),
     }
 }
 
