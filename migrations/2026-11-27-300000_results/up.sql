@@ -209,7 +209,7 @@ $body$ $define$, home);
 
     -- First every id is taken to stand once in each batch. If one does not, the join has more rows than the batches
     -- together, or does not account for each of their customers; LIMIT keeps an id that stands a million times in both
-    -- from joining a million times a million rows. Then equal ids are numbered, which takes three times as long.
+    -- from joining a million times a million rows. Then equal ids are numbered, which takes five times as long.
     -- (A FULL JOIN is never a nested loop, whatever the planner believes of the number of rows.)
     EXECUTE format($define$
 CREATE OR REPLACE FUNCTION %1$s.segment_moves(from_batch bigint, to_batch bigint)
