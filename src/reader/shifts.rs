@@ -105,13 +105,26 @@ impl Shifts {
         part
     }
 
-    /// Takes in what [`Shifts::of`] gave away and was compared further since.
-    pub fn take_in(&mut self, part: &Self) {
-        for (population, newer) in &part.known {
-            if self.known.get(population).is_none_or(|known| known.as_of < newer.as_of) {
-                self.keep(population.clone(), Known::clone(newer));
+    /// Takes in what [`Shifts::of`] gave away and was compared further since. Returns which of the shifts that were
+    /// found there are to be said: another part may have come back meanwhile with the same empty quintiles.
+    pub fn take_in<'a>(&mut self, part: &Self, found: &'a [Shift]) -> Vec<&'a Shift> {
+        let is_news = |shift: &&Shift| match shift.change {
+            Change::Empty { metric, which, .. } => {
+                let known = self.known.get(&shift.population);
+                known.is_none_or(|known| known.said.empty[metric] & (1 << which) == 0)
             }
+            _ => true,
+        };
+        let news = found.iter().filter(is_news).collect();
+        for (population, new) in &part.known {
+            let known = self.known.get(population);
+            let mut newest = Known::clone(known.filter(|known| known.as_of >= new.as_of).unwrap_or(new));
+            for other in known.into_iter().chain([new]) {
+                Metric::ALL.iter().for_each(|&m| newest.said.empty[m] |= other.said.empty[m]);
+            }
+            self.keep(population.clone(), newest);
         }
+        news
     }
 
     /// Compares a batch that was stored under `id` with the one before it, and keeps it in its place.

@@ -60,8 +60,8 @@ impl Session<'_> {
             let (topic, reason) = (self.options.kafka.topic(*metric), problem.reason.name());
             tracing::warn!(topic, partition, offset, reason, "dead letter: {}", problem.detail);
         }
-        self.memory.shifts.take_in(&receipt.populations);
-        for Shift { batch, before, population, change } in &receipt.shifts {
+        let news = self.memory.shifts.take_in(&receipt.populations, &receipt.shifts);
+        for Shift { batch, before, population, change } in news {
             let population = population.as_deref();
             tracing::warn!(batch, before, population, "{change}");
         }

@@ -17,8 +17,8 @@ pub enum Change {
     Empty {
         /// The metric.
         metric: Metric,
-        /// How many of the five.
-        quintiles: u32,
+        /// Which: bit 0 is the second, bit 3 the last. (The first has at least the least value.)
+        which: u32,
         /// How many customers share the value on which the edges fell together.
         sharing: usize,
         /// How many customers there are.
@@ -61,12 +61,11 @@ impl Change {
         let shared = cut.edges[1..].windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
         let sharing =
             shared.map(|edge| values.iter().filter(|&&x| x == edge).count()).max().unwrap_or_default();
-        Self::Empty { metric, quintiles: empty(cut).count_ones(), sharing, customers: values.len() }
+        Self::Empty { metric, which: empty(cut), sharing, customers: values.len() }
     }
 }
 
-/// Which quintiles are empty because edges are equal: bit 0 is the second, bit 3 the last. The first has at least the
-/// least value.
+/// Which quintiles are empty because edges are equal: see [`Change::Empty`].
 pub(super) fn empty(cut: &Cut) -> u32 {
     if cut.edges[1..].windows(2).all(|pair| pair[0] != pair[1]) {
         return 0;
@@ -131,10 +130,11 @@ pub(super) fn strangers(before: Option<&Sample>, now: Option<&Sample>) -> Option
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::Empty { metric, quintiles, sharing, customers } => write!(
+            Change::Empty { metric, which, sharing, customers } => write!(
                 f,
-                "{quintiles} of the 5 quintiles of {metric} are empty: {sharing} of {customers} customers share one \
-                 value (see `Your data, choose this` in docs/guide.md)"
+                "{} of the 5 quintiles of {metric} are empty: {sharing} of {customers} customers share one \
+                 value (see `Your data, choose this` in docs/guide.md)",
+                which.count_ones()
             ),
             Change::Jumped { metric, from, to, moved, customers } => write!(
                 f,

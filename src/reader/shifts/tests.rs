@@ -59,15 +59,11 @@ fn an_empty_quintile_is_said_once_per_population_and_once_more_when_others_are_e
     let days = [orders(5_000, 0, 0), orders(5_100, 0, 0), orders(7_000, 0, 0), orders(5_000, 0, 0)];
     let snapshots: Vec<Scored> = (1..).zip(days).map(|(day, column)| snapshot(day, column, None)).collect();
     let found = said(&rules(), &snapshots);
-    let empty = |quintiles, sharing| Change::Empty {
-        metric: Metric::Frequency,
-        quintiles,
-        sharing,
-        customers: 10_000,
-    };
+    let empty =
+        |which, sharing| Change::Empty { metric: Metric::Frequency, which, sharing, customers: 10_000 };
     let empties: Vec<_> = found.iter().filter(|shift| matches!(shift.change, Change::Empty { .. })).collect();
     let changes: Vec<Change> = empties.iter().map(|shift| shift.change).collect();
-    assert_eq!(changes, [empty(1, 5_000), empty(2, 7_000)]);
+    assert_eq!(changes, [empty(0b01, 5_000), empty(0b11, 7_000)]);
     assert_eq!((empties[0].batch, empties[0].before, empties[1].batch), (1, None, 3));
     assert_eq!(empties[0].population.as_deref(), Some("north"));
     assert_eq!(
@@ -239,9 +235,24 @@ fn what_a_commit_compares_comes_back_unless_a_newer_snapshot_came_first() {
     let (mut one, mut other) = (shifts.of([&second].into_iter()), shifts.of([&third].into_iter()));
     one.compare(&rules(), 2, &second);
     other.compare(&rules(), 3, &third);
-    shifts.take_in(&other);
-    shifts.take_in(&one);
+    shifts.take_in(&other, &[]);
+    shifts.take_in(&one, &[]);
     let fell = shifts.compare(&rules(), 4, &snapshot(4, spread(9), None));
     assert!(!fell.is_empty() && fell.iter().all(|shift| shift.before == Some(3)), "{fell:?}");
     assert!(Shifts::default().of([&first].into_iter()).known.is_empty());
+}
+
+#[test]
+fn empty_quintiles_that_two_commits_found_at_the_same_time_are_said_once() {
+    let tied = |day| snapshot(day, orders(5_000, 0, 0), None);
+    for [first, second] in [[1, 2], [2, 1]] {
+        let mut shifts = Shifts::default();
+        let mut parts = [shifts.clone(), shifts.clone()];
+        let found =
+            [parts[0].compare(&rules(), 1, &tied(first)), parts[1].compare(&rules(), 2, &tied(second))];
+        assert_eq!([found[0].len(), found[1].len()], [1, 1]);
+        let said = [0, 1].map(|i| shifts.take_in(&parts[i], &found[i]).len());
+        assert_eq!(said, [1, 0], "{first} {second}");
+        assert_eq!(shifts.compare(&rules(), 3, &tied(3)), []);
+    }
 }
