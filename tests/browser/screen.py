@@ -1,9 +1,11 @@
 """A browser without a window, and what a test sees on the page."""
 
+import io
 import json
 import os
 from contextlib import contextmanager
 
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -80,6 +82,15 @@ def axe(driver) -> list[str]:
     assert "error" not in found, found
     return [f"{rule['id']}: {node['target']} {node.get('failureSummary', '')} {node['html'][:120]}"
             for rule in found["violations"] for node in rule["nodes"]]
+
+
+def picture(driver, path: str) -> None:
+    """Saves the top of the page, small enough for a repository."""
+    metrics = {"width": 1240, "height": 1100, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    image = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+    image.quantize(96, dither=Image.Dither.NONE).save(path, optimize=True)
+    assert os.path.getsize(path) < 150_000, os.path.getsize(path)
 
 
 def fits(driver) -> bool:

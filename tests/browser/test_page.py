@@ -19,7 +19,7 @@ from selenium.webdriver.common.keys import Keys
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "python")]
 
 import cdnow  # noqa: E402
-from screen import axe, complaints, figures, find, fits, screen, shows  # noqa: E402
+from screen import axe, complaints, figures, find, fits, picture, screen, shows  # noqa: E402
 from world import CELLS, MOVES, SEGMENTS, World, wait_for  # noqa: E402
 
 HOSTILE = {
@@ -141,10 +141,16 @@ class Figures(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "orders.csv")
             with open(file, "w", encoding="utf-8") as out:
-                shop = [os.environ["RFM_SHOP"], "--customers", "2000", "--from", "2024-01-01", "--to", "2026-01-01"]
+                shop = [os.environ["RFM_SHOP"], "--customers", "8000" if "RFM_PICTURE" in os.environ else "2000", "--from", "2024-01-01", "--to", "2026-01-01"]
                 subprocess.run(shop, stdout=out, check=True)
             world.produce("--orders", str(file), "--as-of", "2024-02-01..2026-01-01/1mo")
-        self.check_all(world, world.batches(24), moves=True)
+        batches = world.batches(24)
+        self.check_all(world, batches, moves=True)
+        if path := os.environ.get("RFM_PICTURE"):
+            with screen() as driver:
+                driver.get(f"{world.address}/?{urlencode({'since': batches[-13]})}")
+                shows(driver, batches[-1])
+                picture(driver, path)
 
 
 class Use(unittest.TestCase):

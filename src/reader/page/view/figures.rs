@@ -39,6 +39,10 @@ pub struct Head {
     pub is_compared: bool,
     /// When it was stored.
     pub stored_at: Moment,
+    /// `--ties`
+    pub ties: String,
+    /// `default`, or the hash of a file.
+    pub segment_map: Name,
     /// Whether it counts for its time.
     pub counts: bool,
     /// Whether its rows are gone.
@@ -117,6 +121,8 @@ impl Figured {
             change: before.as_ref().map(|before| change(batch.customers, before)),
             is_compared: since.is_some() && since == before.as_ref().map(|before| before.batch_id),
             stored_at: Moment::new(batch.stored_at),
+            ties: batch.ties.clone(),
+            segment_map: Name::new(&batch.segment_map),
             counts: listed.is_some(),
             expired: batch.expired,
             empty_quintiles: listed.map_or(0, |snapshot| snapshot.empty_quintiles),
