@@ -11,6 +11,7 @@
 mod desk;
 mod draw;
 mod format;
+mod frames;
 mod json;
 mod queries;
 mod request;
@@ -23,6 +24,7 @@ use crate::failure::Failure;
 use crate::health::Status;
 use crate::http::{Asked, Reply, Site};
 use desk::{Answer, Desk, LONGEST_WAIT, Told, Trouble};
+use frames::Frames;
 use futures_util::FutureExt as _;
 use request::{Question, Route, View, route};
 use std::sync::Arc;
@@ -44,6 +46,8 @@ struct Page {
     vitals: Arc<Vitals>,
     /// Whose batches are shown.
     group: String,
+    /// Pages that were sent a moment ago.
+    frames: Frames,
 }
 
 /// Starts the page's thread. Returns what the server calls.
@@ -55,7 +59,8 @@ pub fn start(options: &Options, vitals: &Arc<Vitals>) -> Result<Site, Failure> {
     let worker = Worker::new(Arc::clone(&desk), options.database.clone(), options.group_id.clone());
     let thread = thread::Builder::new().name("page".to_owned()).spawn(move || worker.run());
     thread.map_err(|error| Failure::at_work(error, None))?;
-    let page = Arc::new(Page { desk, vitals: Arc::clone(vitals), group: options.group_id.clone() });
+    let (vitals, group) = (Arc::clone(vitals), options.group_id.clone());
+    let page = Arc::new(Page { desk, vitals, group, frames: Frames::default() });
     Ok(Arc::new(move |asked: &Asked| {
         let route = route(asked)?;
         let page = Arc::clone(&page);
@@ -84,7 +89,6 @@ impl Page {
             }
         }
     }
-
     /// The page; without the figures if the browser has them already, which are `seen`.
     async fn page(&self, view: View, seen: Option<&str>) -> Reply {
         let since = view.since;
@@ -95,18 +99,24 @@ impl Page {
             Some((from, to)) => Some(self.matrix(from, to, patience).await),
             None => None,
         };
-        let reader = self.reader(trouble.as_ref(), answer.is_some());
         let Some(answer) = answer else {
-            return self.reply(503, &reader, "", "", "");
+            let reader = self.reader(trouble.as_ref(), false);
+            return reply(503, view::frame(&self.group, &reader, "", "", "").into_bytes().into());
         };
         let tag = matrix
             .as_ref()
             .map_or_else(|| answer.tag.clone(), |matrix| format!("{}{}", answer.tag, matrix.tag));
-        if seen == Some(&tag) {
-            return self.reply(answer.status, &reader, "", "", &tag);
-        }
-        let matrix = matrix.as_ref().map_or("", |matrix| text(&matrix.body));
-        self.reply(answer.status, &reader, text(&answer.body), matrix, &tag)
+        let has_seen = seen == Some(&tag);
+        let body = self.frames.get((&tag, has_seen, trouble.is_some()), || {
+            let reader = self.reader(trouble.as_ref(), true);
+            let (snapshot, matrix) = match &matrix {
+                _ if has_seen => ("", ""),
+                Some(matrix) => (text(&answer.body), text(&matrix.body)),
+                None => (text(&answer.body), ""),
+            };
+            view::frame(&self.group, &reader, snapshot, matrix, &tag)
+        });
+        reply(answer.status, body)
     }
 
     /// The movements between two batches, or why there are none.
@@ -127,11 +137,10 @@ impl Page {
         }
         view::reader(&status, &self.vitals.figures(), trouble, has_figures)
     }
+}
 
-    fn reply(&self, status: u16, reader: &str, snapshot: &str, matrix: &str, seen: &str) -> Reply {
-        let page = view::frame(&self.group, reader, snapshot, matrix, seen);
-        Reply { status, media_type: HTML, body: page.into_bytes().into() }
-    }
+fn reply(status: u16, body: Arc<[u8]>) -> Reply {
+    Reply { status, media_type: HTML, body }
 }
 
 /// Answers are made from text.
