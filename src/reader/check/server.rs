@@ -12,8 +12,8 @@ use std::sync::Arc;
 const OLDEST: i32 = 13;
 const NEWEST_TESTED: i32 = 18;
 
-/// Connections of a reader, one of them for the windows, and one to ask on while another is silent.
-const CONNECTIONS: i64 = WRITERS as i64 + 3;
+/// Connections of a reader: one of them is for the windows, one for the page, and one to ask on while another is silent.
+const CONNECTIONS: i64 = WRITERS as i64 + 4;
 /// Without these it does not start.
 const LEAST: i64 = WRITERS as i64 + 1;
 
