@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 
-from . import against, document, kernels, latency, memory, orders, picture, small, throughput, views
+from . import against, document, kernels, latency, memory, orders, page, picture, small, throughput, views
 from .servers import Servers
 
 BENCHMARKS = {
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "kernels": kernels,
     "memory": memory,
     "orders": orders,
+    "page": page,
     "views": views,
 }
 

@@ -1,0 +1,168 @@
+"""Benchmark of the page: what browsers cost the commits.
+
+A producer sends a batch at an interval, and one reader stores them. In turns, nobody looks at its page, or somebody does:
+as many loads of the page a second as asked for, each on a connection of its own; or a browser that is open. Beside each
+turn stands the one before it without a browser, so that what else the machine does is in both. The time of a commit is the
+reader's own (`rfm_commit_seconds`). The group may have many snapshots from before.
+"""
+
+import argparse
+import multiprocessing
+import re
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+from statistics import median
+
+import psycopg
+
+from .backlog import Backlog, bodies, create_topics, produce, transactional
+from .progress import say
+from .reader import OURS, Reader
+from .servers import Servers
+from .table import spread, table
+from .throughput import empty_database
+
+# As many rows of `batches` as asked for, like the first one.
+COPIED = """
+INSERT INTO batches (id, consumer_group, partition, recency_offset, frequency_offset, monetary_offset, batch_key, population,
+    as_of, customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges, stored_at, rf_customers, rf_recency,
+    rf_frequency, rf_monetary)
+SELECT -i, consumer_group, 7, 1000000 + i, 1000000 + i, 1000000 + i, batch_key, population, as_of - i * interval '1 hour',
+    customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges, stored_at, rf_customers, rf_recency,
+    rf_frequency, rf_monetary
+FROM (SELECT * FROM batches ORDER BY id LIMIT 1) AS one, generate_series(1, %s) AS i"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--loads", type=int, default=1_000, help="of the page, per second")
+    parser.add_argument("--interval", type=float, default=0.05, help="seconds between batches")
+    parser.add_argument("--customers", type=int, default=2_000, help="per batch")
+    parser.add_argument("--snapshots", type=int, default=100_000, help="from before")
+    parser.add_argument("--seconds", type=float, default=5, help="of a turn")
+    parser.add_argument("--turns", type=int, default=10, help="with somebody who looks, and as many without")
+    parser.add_argument("--program", type=Path, default=OURS, help="the reader")
+    parser.set_defaults(runs=1)
+
+
+def run(servers: Servers, flags: argparse.Namespace) -> tuple[str, dict, str]:
+    servers.template = empty_database(servers)
+    results = {}
+    cases = [("a browser", 0, browse), (f"a browser, {flags.snapshots} snapshots from before", flags.snapshots, browse),
+             (f"{flags.loads} loads/s", 0, load), (f"{flags.loads} loads/s, {flags.snapshots} snapshots", flags.snapshots, load)]
+    for number, (name, snapshots, looks) in enumerate(cases):
+        say(name)
+        results[name] = measure(servers, flags, f"-page{number}", snapshots, looks)
+    rows = [[name, spread([1000 * without for without, _, _ in turns]), spread([1000 * looked for _, looked, _ in turns]),
+             f"{change(turns):+.1f} %", spread([count for _, _, count in turns])] for name, turns in results.items()]
+    head = ["who looks", "ms per commit, nobody", "somebody", "change, median of pairs", "pages/s"]
+    worst = max(results, key=lambda name: change(results[name]))
+    return table(head, rows), results, f"page: {change(results[worst]):+.1f} % per commit at most ({worst})"
+
+
+def change(turns: list[tuple[float, float, float]]) -> float:
+    return 100 * (median(looked / without for without, looked, _ in turns) - 1)
+
+
+def measure(servers: Servers, flags: argparse.Namespace, suffix: str, snapshots: int, looks) -> list[tuple[float, float, float]]:
+    """Per pair of turns: seconds per commit without and with somebody who looks, and how many pages a second were sent."""
+    topics = Backlog(flags.customers, 1, 1, suffix)
+    create_topics(servers.kafka, topics)
+    url = servers.database()
+    reader = Reader(servers.kafka, url, topics, "--http=127.0.0.1:0", program=flags.program)
+    reader.wait_for("took partition")
+    address = ("127.0.0.1", int(re.search(r'answering over http".*?127\.0\.0\.1:(\d+)', "".join(reader.lines))[1]))
+    stop = multiprocessing.Event()
+    sending = multiprocessing.Process(target=send, args=(servers.kafka, topics, flags.interval, stop), daemon=True)
+    sending.start()
+    reader.wait_for("committed")
+    if snapshots:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(COPIED, [snapshots])
+            connection.execute("VACUUM ANALYZE batches")
+    time.sleep(3)
+    turns = []
+    for _ in range(flags.turns):
+        without, _ = turn(address, flags, None)
+        looked, pages = turn(address, flags, looks)
+        turns.append((without, looked, pages))
+    stop.set()
+    sending.join()
+    reader.stop()
+    servers.drop(url)
+    return turns
+
+
+def turn(address: tuple[str, int], flags: argparse.Namespace, looks) -> tuple[float, float]:
+    """Seconds per commit, and pages per second."""
+    stop, count = multiprocessing.Event(), multiprocessing.Value("i", 0)
+    looking = looks and multiprocessing.Process(target=looks, args=(address, flags.loads, stop, count), daemon=True)
+    if looking:
+        looking.start()
+    time.sleep(1)  # a thousand loads a second begin, or what was left of them ends
+    before, begun, loaded = commits(address), time.monotonic(), count.value
+    time.sleep(flags.seconds)
+    after, pages = commits(address), (count.value - loaded) / (time.monotonic() - begun)
+    stop.set()
+    if looking:
+        looking.join()
+    return (after[0] - before[0]) / max(1, after[1] - before[1]), pages
+
+
+def commits(address: tuple[str, int]) -> tuple[float, int]:
+    """The sum of all commits, in seconds, and their number."""
+    text = get(address, "/metrics").decode()
+    number = lambda name: float(re.search(rf"^{name} (\S+)$", text, re.M)[1])
+    return number("rfm_commit_seconds_sum"), int(number("rfm_commit_seconds_count"))
+
+
+def get(address: tuple[str, int], path: str) -> bytes:
+    with socket.create_connection(address, 10) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        parts = []
+        while part := connection.recv(1 << 18):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def browse(address: tuple[str, int], _: int, stop, count) -> None:
+    """What the page's script does."""
+    seen = ""
+    while not stop.is_set():
+        page = get(address, f"/?seen={seen}").decode()
+        seen = re.search(r'data-seen="(\w*)"', page)[1] or seen
+        count.value += 1
+        time.sleep(0.5)
+
+
+def load(address: tuple[str, int], rate: int, stop, count) -> None:
+    """So many loads a second, from four threads."""
+    lock = threading.Lock()
+
+    def work(number: int) -> None:
+        due = time.monotonic() + number / rate
+        while not stop.is_set():
+            time.sleep(max(0.0, due - time.monotonic()))
+            due += 4 / rate
+            assert b" 200 OK" in get(address, "/")[:20]
+            with lock:
+                count.value += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+
+
+def send(kafka: str, topics: Backlog, interval: float, stop) -> None:
+    producer = transactional(kafka, f"page-{uuid.uuid4()}")
+    pool, number, due = bodies(topics.customers, 8), 0, time.monotonic()
+    while not stop.is_set():
+        time.sleep(max(0.0, due - time.monotonic()))
+        due = max(due + interval, time.monotonic() - 1)
+        producer.begin_transaction()
+        for topic, metric_bodies in zip(topics.topics, pool):
+            produce(producer, topic, metric_bodies[number % len(metric_bodies)], str(number), 0)
+        producer.commit_transaction()
+        number += 1
