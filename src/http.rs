@@ -68,7 +68,7 @@ pub fn start(
     };
     let listener = address.bind().map_err(unusable)?;
     let local = listener.local_addr().map_err(unusable)?;
-    let answers = Arc::new(Answers::new(health, metrics, site));
+    let answers = Arc::new(Answers::new(health, metrics, site, local.ip().to_canonical().is_loopback()));
     let run = move || {
         if let Err(error) = run(listener, &answers) {
             tracing::error!("the server of --http has ended: {error:#}");

@@ -10,9 +10,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Either};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -43,11 +45,13 @@ pub(super) struct Answers {
     metrics: Registry,
     /// What the daemon answers itself.
     site: Option<Site>,
+    /// Whether only this machine can connect.
+    is_local: bool,
 }
 
 impl Answers {
-    pub(super) fn new(health: Arc<Health>, metrics: Registry, site: Option<Site>) -> Self {
-        Self { health, metrics, site }
+    pub(super) fn new(health: Arc<Health>, metrics: Registry, site: Option<Site>, is_local: bool) -> Self {
+        Self { health, metrics, site, is_local }
     }
 
     /// The answer to a request.
@@ -56,6 +60,10 @@ impl Answers {
             && is_plain_get(request)
             && let Some(reply) = site(&Asked::of(request.uri().path(), request.uri().query()))
         {
+            if self.is_local && !is_for_this_machine(request) {
+                let why = "this address answers by the name localhost or an IP address only\n";
+                return Either::Left(ready(response(StatusCode::MISDIRECTED_REQUEST, TEXT, why)));
+            }
             return Either::Right(reply.map(of_site).boxed());
         }
         Either::Left(ready(self.now(request)))
@@ -112,6 +120,16 @@ fn is_plain_get<B: Body>(request: &Request<B>) -> bool {
     request.method() == Method::GET && request.body().is_end_stream()
 }
 
+/// Whether the browser was led to this machine by its address or by `localhost`. **The name of another site may
+/// lead here, too** (DNS rebinding), and its scripts could then read what is answered.
+fn is_for_this_machine<B>(request: &Request<B>) -> bool {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let Some(Ok(host)) = host.map(str::parse::<Authority>) else { return false };
+    let host = host.host();
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
 fn of_site(reply: Reply) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = response(status, reply.media_type, Bytes::from_owner(reply.body));
@@ -133,4 +151,31 @@ fn response(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>
     // What a proxy has kept is of no use.
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_another_site_does_not_lead_to_this_machine() {
+        let hosts = [
+            ("localhost", true),
+            ("LOCALHOST:9187", true),
+            ("127.0.0.1:9187", true),
+            ("10.0.0.7", true),
+            ("[::1]:9187", true),
+            ("evil.example", false),
+            ("evil.example:9187", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+            ("a b", false),
+        ];
+        for (host, expected) in hosts {
+            let request = Request::builder().header(HOST, host).body(()).unwrap();
+            assert_eq!(is_for_this_machine(&request), expected, "{host}");
+        }
+        assert!(!is_for_this_machine(&Request::new(())), "none");
+    }
 }

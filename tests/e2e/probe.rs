@@ -52,7 +52,11 @@ impl Probe {
     }
 
     pub fn get(&self, path: &str) -> Answer {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).unwrap()
+        self.ask(&self.request(path)).unwrap()
+    }
+
+    fn request(&self, path: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.0)
     }
 
     /// Sends a request as it stands.
@@ -74,7 +78,7 @@ impl Probe {
 
     /// The answer, if there is one soon. (A program may have ended, or be frozen.)
     pub fn try_get(&self, path: &str) -> Option<Answer> {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).ok()
+        self.ask(&self.request(path)).ok()
     }
 
     /// The values of `/metrics`, by name with labels.
