@@ -6,6 +6,7 @@ and RFM_AXE (axe-core). With RFM_SCREENS, pictures of what the tests look at are
 
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -198,8 +199,36 @@ class Use(unittest.TestCase):
             self.assertEqual(driver.execute_script("return window.mark"), "not reloaded")
             self.assertEqual(driver.switch_to.active_element.get_attribute("id"), "cell-54", "the focus stays")
             self.assertEqual(driver.execute_script("return Math.round(window.scrollY)"), 300, "the place stays")
-            self.assertIn("New", find(driver, "#news[role=status]").text)
+            news = find(driver, "#news[role=status]")
+            batch = self.send("2026-01-15T00:00:00Z")
+            wait_for("a word for those who hear the page", lambda: "New: " in news.get_attribute("textContent"), 30)
+            self.assertLessEqual(news.size["width"] * news.size["height"], 1, "nobody else has it before the figures")
+            wait_for("silence", lambda: not news.get_attribute("textContent"), 30)
+            shows(driver, batch)
             self.assertEqual(complaints(driver), [])
+
+    def test_a_list_that_has_the_focus_does_not_hold_new_figures_back_unless_it_may_be_open(self):
+        with screen() as driver:
+            driver.get(f"{self.world.address}/?population=zebra")
+            shows(driver, self.newest("zebra"))
+            # By script: an open list of this browser takes all keys.
+            driver.execute_script("document.getElementById('batch').focus()")
+            shows(driver, self.send("2026-04-01T00:00:00Z", "zebra"))
+            self.assertEqual(driver.switch_to.active_element.get_attribute("id"), "batch", "the focus stays")
+            before = figures(driver)["batch"]
+            driver.execute_script("document.getElementById('batch').dispatchEvent(new PointerEvent('pointerdown', {bubbles: true}))")
+            began = time.monotonic()
+            batch = self.send("2026-04-02T00:00:00Z", "zebra")
+            stored = time.monotonic()
+            shows(driver, batch)
+            if stored - began < 5:
+                self.assertGreater(time.monotonic() - began, 8, f"the list with {before} closes")
+            driver.execute_script("const list = document.getElementById('batch'); list.focus();"
+                                  "list.dispatchEvent(new PointerEvent('pointerdown', {bubbles: true})); list.blur()")
+            batch = self.send("2026-04-03T00:00:00Z", "zebra")
+            begun = time.monotonic()
+            shows(driver, batch)
+            self.assertLess(time.monotonic() - begun, 6, "the list has been left")
 
     def test_an_older_snapshot_stays_when_a_new_one_comes(self):
         with screen() as driver:
@@ -246,8 +275,11 @@ class Use(unittest.TestCase):
                 press(Keys.TAB)
                 press(Keys.ENTER)
                 wait_for("the movements", lambda: driver.find_elements("css selector", "#matrix table"), 30)
-                [customers] = [row[-1] for row in [figures(driver)["matrix"][1]]] if scripts else ["1"]
-                self.assertTrue(customers.isdigit())
+                shown = int(find(driver, "#shown").get_attribute("value"))
+                [before] = re.findall(r"since=(\d+)", driver.current_url)
+                expected = sum(count for a, _, count in self.world.rows(MOVES, before=int(before), after=shown) if a)
+                there = find(driver, "#matrix p data").get_attribute("value")
+                self.assertEqual(there, str(expected), "customers of the snapshot before")
 
     def test_a_cell_says_its_means_at_the_pointer_and_by_keyboard(self):
         for width in (1600, 360):
@@ -344,6 +376,10 @@ class Looks(unittest.TestCase):
                         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
                         driver.save_screenshot(f"{folder}/{name}-{width}-{'dark' if dark else 'light'}.png")
                     self.assertTrue(fits(driver), "something is wider than the window")
+                    if width == 1600:
+                        hidden = driver.execute_script(
+                            "const box = document.querySelector('#segments .scroll'); return box ? box.scrollWidth - box.clientWidth : 0")
+                        self.assertLessEqual(hidden, 0, "a column of the segments is hidden")
                     self.assertEqual(axe(driver), [])
                     self.assertEqual(complaints(driver), [])
 

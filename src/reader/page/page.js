@@ -4,7 +4,16 @@
   const EVERY = 500, AFTER_FAILURE = 2000;
   const $ = (id) => document.getElementById(id);
   const news = $("news");
-  let seen = $("snapshot").dataset.seen, timer = 0, lost = false, changes = 0;
+  const NEWS_LAST = 5000, LIST_LASTS = 10000;
+  let seen = $("snapshot").dataset.seen, timer = 0, lost = false, changes = 0, silence = 0, listOpen = 0;
+
+  // Says something to all, or only to those who hear the page; for a while, unless it stays true.
+  const say = (text, { heard = false, stays = false } = {}) => {
+    clearTimeout(silence);
+    news.classList.toggle("heard", heard);
+    news.textContent = text;
+    if (!stays) silence = setTimeout(() => { news.textContent = ""; }, NEWS_LAST);
+  };
 
   const address = () => {
     const url = new URL(location.href);
@@ -41,14 +50,14 @@
     const reader = page.getElementById("reader"), figures = page.getElementById("snapshot");
     if ($("reader").innerHTML !== reader.innerHTML) $("reader").replaceChildren(...reader.childNodes);
     const tag = figures.dataset.seen;
-    // A list that is open would close under the user's hand.
-    if (!tag || tag === seen || !figures.childElementCount || document.activeElement.tagName === "SELECT") return;
+    // A list that is open would close under the user's hand. (Nothing says for sure whether one is.)
+    if (!tag || tag === seen || !figures.childElementCount || Date.now() < listOpen) return;
     const before = $("shown") && $("shown").value;
     replace($("snapshot"), figures);
     $("snapshot").dataset.seen = seen = tag;
     document.documentElement.dataset.changes = ++changes;
     if ($("shown") && $("shown").value !== before) {
-      news.textContent = "New: " + $("overview-title").textContent.trim();
+      say("New: " + $("overview-title").textContent.trim(), { heard: true });
     }
   };
 
@@ -57,10 +66,10 @@
     try {
       const answer = await fetch(address(), { cache: "no-store", signal: AbortSignal.timeout(12000) });
       take(new DOMParser().parseFromString(await answer.text(), "text/html"));
-      if (lost) news.textContent = "The reader answers again.";
+      if (lost) say("The reader answers again.");
       lost = false;
     } catch (error) {
-      if (!lost) news.textContent = "The reader does not answer. This page tries again, and shows what it had.";
+      if (!lost) say("The reader does not answer. This page tries again, and shows what it had.", { stays: true });
       lost = true;
       pause = AFTER_FAILURE;
     }
@@ -90,9 +99,17 @@
       event.preventDefault();
     }
   });
+  const isList = (event) => event.target.tagName === "SELECT";
   document.addEventListener("change", (event) => {
-    if (event.target.tagName === "SELECT") event.target.dataset.mine = "yes";
+    if (!isList(event)) return;
+    event.target.dataset.mine = "yes";
+    listOpen = 0;
   });
+  document.addEventListener("pointerdown", (event) => { listOpen = isList(event) ? Date.now() + LIST_LASTS : 0; });
+  document.addEventListener("keydown", (event) => {
+    if (isList(event)) listOpen = event.key === "Escape" || event.key === "Tab" ? 0 : Date.now() + LIST_LASTS;
+  });
+  document.addEventListener("focusout", (event) => { if (isList(event)) listOpen = 0; });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden && !timer) ask();
   });
