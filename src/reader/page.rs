@@ -8,6 +8,7 @@
 //! **No answer contains a customer's id or a payload**: only counts, sums and names of segments and
 //! populations.
 
+mod answers;
 mod desk;
 mod draw;
 mod format;
@@ -23,7 +24,8 @@ use super::vitals::Vitals;
 use crate::failure::Failure;
 use crate::health::Status;
 use crate::http::{Asked, Reply, Site};
-use desk::{Answer, Desk, LONGEST_WAIT, Told, Trouble};
+use answers::{Answer, Told};
+use desk::{Desk, LONGEST_WAIT};
 use frames::Frames;
 use futures_util::FutureExt as _;
 use request::{Question, Route, View, route};
@@ -91,24 +93,22 @@ impl Page {
     }
     /// The page; without the figures if the browser has them already, which are `seen`.
     async fn page(&self, view: View, seen: Option<&str>) -> Reply {
-        let since = view.since;
-        let Told { answer, trouble } = self.desk.ask(Question::View(view), LONGEST_WAIT).await;
-        let shown = answer.as_ref().and_then(|answer| answer.batch);
+        let told = self.desk.ask(Question::View(view), LONGEST_WAIT).await;
         let patience = if seen.is_some() { MOVES_SOON } else { LONGEST_WAIT };
-        let matrix = match since.zip(shown) {
+        let matrix = match told.answer.as_ref().and_then(|answer| answer.compared) {
             Some((from, to)) => Some(self.matrix(from, to, patience).await),
             None => None,
         };
-        let Some(answer) = answer else {
-            let reader = self.reader(trouble.as_ref(), false);
+        let Some(answer) = &told.answer else {
+            let reader = self.reader(&told);
             return reply(503, view::frame(&self.group, &reader, "", "", "").into_bytes().into());
         };
         let tag = matrix
             .as_ref()
             .map_or_else(|| answer.tag.clone(), |matrix| format!("{}{}", answer.tag, matrix.tag));
-        let has_seen = seen == Some(&tag);
-        let body = self.frames.get((&tag, has_seen, trouble.is_some()), || {
-            let reader = self.reader(trouble.as_ref(), true);
+        let (has_seen, is_old) = (seen == Some(&tag), told.trouble.is_some() || told.of.is_some());
+        let body = self.frames.get((&tag, has_seen, is_old), || {
+            let reader = self.reader(&told);
             let (snapshot, matrix) = match &matrix {
                 _ if has_seen => ("", ""),
                 Some(matrix) => (text(&answer.body), text(&matrix.body)),
@@ -130,12 +130,12 @@ impl Page {
 
     /// What the reader does now. **While its loop stands still, it does not count as ready**, as for
     /// `/readyz`.
-    fn reader(&self, trouble: Option<&Trouble>, has_figures: bool) -> String {
+    fn reader(&self, told: &Told) -> String {
         let mut status: Status = self.vitals.health.status();
         if status.ready && !self.vitals.health.is_alive() {
             (status.ready, status.why) = (false, Some("the loop stands still".to_owned()));
         }
-        view::reader(&status, &self.vitals.figures(), trouble, has_figures)
+        view::reader(&status, &self.vitals.figures(), told)
     }
 }
 

@@ -166,18 +166,12 @@ fn what_cannot_be_answered_is_json_that_says_why() {
         (format!("/api/batches/{retracted}"), 404, "was retracted"),
         (moves(whole, 9999), 404, "has no batch 9999"),
         (moves(whole, retracted), 404, "was retracted"),
-        (moves(whole, without_ids), 404, "have no ids"),
+        (moves(without_ids, whole), 404, "have no ids"),
     ];
     for (path, code, words) in cases {
         let said = get(&probe, &path, code);
         assert!(said["error"].as_str().unwrap().contains(words), "{path}: {said}");
     }
-    world
-        .connect()
-        .batch_execute(&format!("UPDATE batches SET expired_at = now() WHERE id = {whole}"))
-        .unwrap();
-    let said = get(&probe, &moves(without_ids, whole), 404);
-    assert!(said["error"].as_str().unwrap().contains("have no ids"), "{said}");
     let page = probe.get(&format!("/?batch={retracted}"));
     assert_eq!(page.code, 404);
     assert!(
@@ -188,6 +182,95 @@ fn what_cannot_be_answered_is_json_that_says_why() {
         let answer = probe.ask(&format!("{method} /api/batches HTTP/1.1\r\nHost: test\r\n\r\n")).unwrap();
         assert_eq!(answer.code, 405, "{method}");
     }
+}
+
+#[test]
+fn movements_are_told_as_soon_as_both_batches_are_there_and_no_longer() {
+    let world = World::new("page_moves", 1);
+    let reader = world.reader(&ANY_PORT);
+    let probe = Probe::of(&reader);
+    month(&world, 1);
+    world.wait_for_batches(1);
+    let id =
+        |month| world.number(&format!("SELECT id FROM batches WHERE as_of = '2026-{month:02}-01Z'")).unwrap();
+    let first = id(1);
+    // The ids of batches follow each other.
+    let moves = |from: i64, to: i64| format!("/api/moves?from={from}&to={to}");
+    let early = get(&probe, &moves(first, first + 1), 404);
+    assert!(early["error"].as_str().unwrap().contains("has no batch"), "{early}");
+    (2..=3).for_each(|number| month(&world, number));
+    world.wait_for_batches(3);
+    let (second, third) = (id(2), id(3));
+    assert_eq!(second, first + 1);
+    let comes = |path: &str, code: u16, words: &str| {
+        wait_for(words, || {
+            let answer = probe.get(path);
+            (answer.code == code && answer.body.contains(words)).then_some(())
+        });
+    };
+    comes(&moves(first, second), 200, "from_segment");
+    comes(&moves(first, third), 200, "from_segment");
+    comes(&moves(second, third), 200, "from_segment");
+    world.command(&["retract", &second.to_string()]).succeeds();
+    comes(&moves(first, second), 404, "was retracted");
+    comes(&moves(second, third), 404, "was retracted");
+    assert_eq!(probe.get(&moves(first, third)).code, 200, "both are there");
+    let expire = format!("UPDATE batches SET expired_at = now() WHERE id = {third}");
+    world.connect().batch_execute(&expire).unwrap();
+    comes(&moves(first, third), 404, "taken away by --retain");
+}
+
+#[test]
+fn only_an_earlier_snapshot_of_the_same_population_is_compared_with() {
+    let world = World::new("page_since", 1);
+    let reader = world.reader(&ANY_PORT);
+    let probe = Probe::of(&reader);
+    for (number, population) in [(1, None), (2, None), (3, Some("shop")), (4, None)] {
+        let as_of = format!("2026-{number:02}-01T00:00:00Z");
+        send(&world, &Sent { key: &as_of, as_of: &as_of, population, ids: true }, 50, number);
+    }
+    world.wait_for_batches(4);
+    let ids = [1, 2, 3, 4]
+        .map(|month| world.number(&format!("SELECT id FROM batches WHERE as_of = '2026-{month:02}-01Z'")));
+    let [first, second, shop, last] = ids.map(Option::unwrap);
+    let page = probe.get(&format!("/?population=&batch={second}&since={first}"));
+    assert!(page.code == 200 && page.body.contains("which was chosen below"), "{}", page.body);
+    let wrong = [
+        (second, last, "is no earlier snapshot"),
+        (second, second, "is no earlier snapshot"),
+        (last, shop, "is no earlier snapshot"),
+        (second, 9999, "has no batch 9999"),
+    ];
+    for (batch, since, words) in wrong {
+        let page = probe.get(&format!("/?batch={batch}&since={since}"));
+        assert!(page.code == 404 && page.body.contains(words), "{batch} {since}: {}", page.body);
+        assert!(page.body.contains("the snapshot before. Best segments first"), "{}", page.body);
+        assert!(!page.body.contains("id=\"matrix\""), "{}", page.body);
+    }
+}
+
+#[test]
+fn on_a_loopback_address_the_name_of_another_site_gets_nothing_but_health_and_metrics() {
+    let world = World::new("page_host", 1);
+    let reader = world.reader(&ANY_PORT);
+    let probe = Probe::of(&reader);
+    let ask =
+        |path: &str, host: &str| probe.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+    for path in ["/", "/page.js", "/page.css", "/api/batches", "/api/batches/1", "/api/moves?from=1&to=2"] {
+        let refused = ask(path, "evil.example:80");
+        assert_eq!(refused.code, 421, "{path}: {}", refused.body);
+        assert!(refused.body.contains("localhost or an IP address only"), "{}", refused.body);
+        assert_ne!(ask(path, "localhost:1").code, 421, "{path}");
+        assert_ne!(ask(path, "[::1]:9187").code, 421, "{path}");
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_ne!(ask(path, "evil.example").code, 421, "{path}");
+    }
+    drop(reader);
+    let reader = world.reader(&["--http", "0.0.0.0:0"]);
+    let open = Probe::of(&reader);
+    let page = open.ask("GET / HTTP/1.1\r\nHost: reader.example\r\n\r\n").unwrap();
+    assert_eq!(page.code, 200, "any name leads there");
 }
 
 #[test]
@@ -410,6 +493,48 @@ fn the_connection_of_the_page_only_reads_and_is_closed_when_nobody_looks() {
     let asked = transactions().unwrap() - before;
     eprintln!("500 pages: {asked} transactions of everybody");
     assert!(asked < 250, "{asked}: not one for each page");
+    let deadline = Deadline::of(Duration::from_secs(150));
+    while count() != Some(without) {
+        assert!(!deadline.is_over(), "the connection stays, although nobody looks");
+        sleep(Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn the_connection_of_the_page_cannot_write() {
+    let world = World::new("page_writes", 1);
+    let reader = world.reader(&ANY_PORT);
+    let probe = Probe::of(&reader);
+    (1..=2).for_each(|number| month(&world, number));
+    world.wait_for_batches(2);
+    let attempt = "CREATE OR REPLACE FUNCTION segment_moves(from_batch bigint, to_batch bigint)
+            RETURNS TABLE (from_segment text, to_segment text, customers bigint) LANGUAGE plpgsql AS $$
+        BEGIN
+            UPDATE batches SET customers = 0;
+        END $$";
+    world.connect().batch_execute(attempt).unwrap();
+    let ids = rows(&world, "SELECT id FROM batches ORDER BY id");
+    let said = get(&probe, &format!("/api/moves?from={}&to={}", ids[0]["id"], ids[1]["id"]), 503);
+    assert!(said["error"].as_str().unwrap().contains("postgres only reads"), "{said}");
+}
+
+/// Copies the batches of the database so often, with other values of these columns; `i` is the number of the copy.
+fn copy(world: &World, others: &[(&str, &str)], copies: u32) {
+    let columns = "consumer_group, partition, recency_offset, frequency_offset, monetary_offset, batch_key, population, \
+                   as_of, customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges, stored_at, \
+                   produced_at, edges_from, fixed_metrics, rf_customers, rf_recency, rf_frequency, rf_monetary";
+    let moved = |column| match column {
+        "recency_offset" | "frequency_offset" | "monetary_offset" => "1000000 + i",
+        "partition" => "7",
+        _ => others.iter().find(|(name, _)| *name == column).map_or(column, |(_, value)| value),
+    };
+    let copied: Vec<&str> = columns.split(", ").map(moved).collect();
+    let query = format!(
+        "INSERT INTO batches (id, {columns}) SELECT -i, {} FROM batches, generate_series(1, {copies}) AS i;
+         ANALYZE batches",
+        copied.join(", ")
+    );
+    world.connect().batch_execute(&query).unwrap();
 }
 
 #[test]
@@ -419,20 +544,7 @@ fn a_population_with_100_000_snapshots_is_shown_as_fast_as_one_with_a_few() {
     let probe = Probe::of(&reader);
     month(&world, 1);
     world.wait_for_batches(1);
-    let columns = "consumer_group, partition, recency_offset, frequency_offset, monetary_offset, batch_key, population, \
-                   as_of, customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges, stored_at, \
-                   rf_customers, rf_recency, rf_frequency, rf_monetary";
-    let copied = columns
-        .replace("recency_offset, frequency_offset, monetary_offset", "1000000 + i, 1000000 + i, 1000000 + i")
-        .replace("partition", "7")
-        .replace("as_of", "as_of - i * interval '1 hour'");
-    world
-        .connect()
-        .batch_execute(&format!(
-            "INSERT INTO batches (id, {columns}) SELECT -i, {copied} FROM batches, generate_series(1, 100000) AS i;
-             ANALYZE batches"
-        ))
-        .unwrap();
+    copy(&world, &[("as_of", "as_of - i * interval '1 hour'")], 100_000);
     let newest = get(&probe, "/api/batches?limit=1", 200)["batches"][0]["batch_id"].clone();
     for path in [
         "/?x".to_owned(),
@@ -450,4 +562,81 @@ fn a_population_with_100_000_snapshots_is_shown_as_fast_as_one_with_a_few() {
     let page = probe.get("/?batch=-50000").body;
     assert_eq!(values(&page, "batch").len(), 61, "sixty, and the newest");
     assert!(page.contains("Older ones") && page.contains("Back to the newest"));
+}
+
+#[test]
+fn a_population_with_one_snapshot_is_shown_as_fast_beside_one_with_200_000() {
+    let world = World::new("page_few", 1);
+    let reader = world.reader(&ANY_PORT);
+    let probe = Probe::of(&reader);
+    let as_of = "2026-01-01T00:00:00Z";
+    send(&world, &Sent { key: "few", as_of, population: None, ids: false }, 50, 1);
+    world.wait_for_batches(1);
+    copy(
+        &world,
+        &[("population", "'many'"), ("as_of", "as_of + (i - 100000) * interval '1 second'")],
+        200_000,
+    );
+    let few = world.number("SELECT id FROM batches WHERE population IS NULL").unwrap();
+    let paths =
+        ["/?population=", "/api/batches?population=", "/api/batches?population=nobody", "/?population=many"];
+    for path in paths.map(str::to_owned).into_iter().chain([format!("/?batch={few}")]) {
+        let (asked, answer) = (Instant::now(), probe.get(&path));
+        let took = asked.elapsed();
+        eprintln!("{path} took {took:.0?}");
+        assert_eq!(answer.code, 200, "{}", answer.body);
+        // (All populations are looked for with the first page.)
+        slowness::in_time(&path, took, Duration::from_millis(1500));
+    }
+    assert_eq!(get(&probe, "/api/batches?population=", 200)["batches"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_list_is_the_view_whichever_batch_counts_and_wherever_edges_are_from() {
+    let world = World::new("page_list", 1);
+    let reader = world.reader(&ANY_PORT);
+    let probe = Probe::of(&reader);
+    month(&world, 1);
+    world.wait_for_batches(1);
+    let others = [
+        ("as_of", "as_of + (i * 7 % 9) * interval '1 day'"),
+        ("batch_key", "CASE WHEN i % 4 > 0 THEN 'key ' || i % 13 END"),
+        ("produced_at", "CASE WHEN i % 5 > 0 THEN timestamptz '2026-01-01' + (i % 3) * interval '1 s' END"),
+        ("population", "(ARRAY[NULL, '', 'shop', 'sha256:x', repeat('long', 100)])[1 + i * 3 % 5]"),
+        ("edges_from", "(ARRAY['quintiles', 'batch:7', repeat('a', 64), NULL])[1 + i % 4]"),
+        (
+            "fixed_metrics",
+            "CASE WHEN i % 3 = 0 THEN ARRAY['recency'] WHEN i % 3 = 1 THEN ARRAY['monetary', 'recency'] END",
+        ),
+        ("recency_edges", "ARRAY[0, 0, 1, i % 2, 2, 2]"),
+        ("monetary_edges", "ARRAY[0, 0, 0, 0, i % 2, 2]"),
+    ];
+    copy(&world, &others, 300);
+    world.connect().batch_execute("UPDATE batches SET retracted_at = now() WHERE id % 17 = 0").unwrap();
+    let of = |condition: &str| {
+        let query = format!(
+            "SELECT batch_id, population, empty_quintiles, previous_batch_id, customers FROM snapshots
+            WHERE {condition} ORDER BY as_of DESC, population DESC"
+        );
+        rows(&world, &query)
+    };
+    let listed = |path: &str| {
+        let list = get(&probe, path, 200)["batches"].clone();
+        let names = ["batch_id", "population", "empty_quintiles", "previous_batch_id", "customers"];
+        let one = |batch: &Value| -> Value {
+            names.into_iter().map(|name| (name.to_owned(), batch[name].clone())).collect()
+        };
+        list.as_array().unwrap().iter().map(one).collect::<Value>()
+    };
+    let all = of("true");
+    assert!(all.as_array().unwrap().iter().any(|row| row["empty_quintiles"].is_null()), "{all:#}");
+    assert_eq!(listed("/api/batches?limit=1000"), all);
+    assert_eq!(listed("/api/batches?population="), of("coalesce(population, '') = ''"));
+    assert_eq!(listed("/api/batches?population=shop"), of("population = 'shop'"));
+    assert_eq!(listed("/api/batches?population=sha256%3Ax"), of("population = 'sha256:x'"));
+    let long = of("length(population) = 400");
+    assert!(!long.as_array().unwrap().is_empty());
+    let page = probe.get("/").body;
+    let named = values(&page, "population").into_iter().find(|name| name.len() > 70).expect("a long name");
+    assert_eq!(listed(&format!("/api/batches?population={}", named.replace(':', "%3A"))), long);
 }

@@ -4,76 +4,38 @@
 //! another one there is a bound ([`Desk::ask`]). However many browsers ask the same, it is asked of the
 //! database once.
 
+use super::answers::{Answer, Entry, Told, Trouble};
 use super::queries::Version;
 use super::request::Question;
 use chrono::{DateTime, Utc};
-use sha2::{Digest as _, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot::{self, Receiver, Sender};
 use tokio::time::timeout;
 
-/// An answer is as good as a new one for this long, although batches come.
-const NEW: Duration = Duration::from_millis(700);
 /// For this long after the tables were found unchanged, answers are taken to be true.
 const CONFIRMED: Duration = Duration::from_secs(1);
-/// What no version shows (a batch that was retracted, rows that were taken away) is seen after this time.
-const OLD: Duration = Duration::from_secs(10);
-/// Movements between two batches stay what they are, but the rows of a batch may go.
-const OLD_MOVES: Duration = Duration::from_secs(600);
 /// Who has an earlier answer waits this long for a new one.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Who has none may wait this long: less than a connection lasts.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(9);
 /// After this long, Postgres counts as mute. No statement takes so long.
 const MUTE: Duration = Duration::from_secs(12);
+/// Trouble that the worker has not met again for so long may be over.
+const STALE: Duration = Duration::from_secs(2);
+/// Who waits for Postgres this long meets its trouble again.
+const SLOW: Duration = Duration::from_secs(1);
 /// Somebody looks at an answer that was asked for within this time.
 const WATCHED: Duration = Duration::from_secs(3);
 /// Answers that are kept.
 const MOST_ANSWERS: usize = 64;
+/// In bytes, all that are kept.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
+/// In bytes, the largest that is kept.
+const LARGEST_KEPT: usize = 1024 * 1024;
 /// Questions that wait.
 const MOST_QUESTIONS: usize = 32;
-
-/// An answer, as it is sent.
-#[derive(Debug)]
-pub struct Answer {
-    /// The code of HTTP.
-    pub status: u16,
-    /// The body, or the part of the page that depends on the question.
-    pub body: Arc<[u8]>,
-    /// Two answers with the same tag are the same.
-    pub tag: String,
-    /// The batch that it is about, if it is the page of one.
-    pub batch: Option<i64>,
-}
-
-impl Answer {
-    /// An answer about no certain batch.
-    pub fn new(status: u16, body: String) -> Self {
-        let hash = Sha256::digest(&body);
-        let tag = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { status, body: body.into_bytes().into(), tag, batch: None }
-    }
-}
-
-/// Why there is no answer, or none that is up to date.
-#[derive(Clone, Debug)]
-pub struct Trouble {
-    /// Since when.
-    pub since: DateTime<Utc>,
-    /// Why.
-    pub what: String,
-}
-
-/// What a browser gets.
-#[derive(Debug, Default)]
-pub struct Told {
-    /// The answer; perhaps an earlier one, if there is trouble.
-    pub answer: Option<Arc<Answer>>,
-    /// What is wrong.
-    pub trouble: Option<Trouble>,
-}
 
 /// See the module.
 #[derive(Default)]
@@ -92,27 +54,15 @@ struct State {
     /// Questions without one, in the order in which they came.
     queue: VecDeque<Question>,
     /// Who waits for them.
-    waiting: HashMap<Question, Vec<Sender<Arc<Answer>>>>,
+    waiting: HashMap<Question, Vec<Sender<Told>>>,
     /// The tables as they were last, and when that was found.
     confirmed: Option<(Version, Instant)>,
-    /// Why there are no answers.
-    trouble: Option<Trouble>,
+    /// Why there are no answers, and when that was last met.
+    trouble: Option<(Trouble, Instant)>,
     /// Since when the worker has been waiting for Postgres.
     busy: Option<(Instant, DateTime<Utc>)>,
     /// When something was last asked.
     asked: Option<Instant>,
-}
-
-/// An answer with its age.
-struct Entry {
-    /// The answer.
-    answer: Arc<Answer>,
-    /// The tables that it was made from.
-    version: Version,
-    /// When.
-    drawn: Instant,
-    /// When it was last asked for.
-    asked: Instant,
 }
 
 /// What is found for a question.
@@ -120,7 +70,7 @@ enum Found {
     /// An answer, or trouble.
     Told(Told),
     /// An answer comes; and an earlier one.
-    Coming(Receiver<Arc<Answer>>, Option<Arc<Answer>>),
+    Coming(Receiver<Told>, Told),
 }
 
 impl Desk {
@@ -130,15 +80,15 @@ impl Desk {
             Found::Told(told) => return told,
             Found::Coming(coming, earlier) => (coming, earlier),
         };
-        let patience = if earlier.is_some() { patience.min(PATIENCE) } else { patience };
-        if let Ok(Ok(answer)) = timeout(patience, coming).await {
-            return Told { answer: Some(answer), trouble: None };
+        let patience = if earlier.answer.is_some() { patience.min(PATIENCE) } else { patience };
+        if let Ok(Ok(told)) = timeout(patience, coming).await {
+            return told;
         }
         let trouble = self.lock().trouble();
         let is_late =
             || Trouble { since: Utc::now(), what: "the database has not answered in time".to_owned() };
-        let trouble = trouble.or_else(|| earlier.is_none().then(is_late));
-        Told { answer: earlier, trouble }
+        let trouble = trouble.or_else(|| earlier.answer.is_none().then(is_late));
+        Told { trouble, ..earlier }
     }
 
     fn find(&self, question: Question) -> Found {
@@ -147,23 +97,25 @@ impl Desk {
         state.asked = Some(now);
         let is_true =
             state.confirmed.filter(|(_, when)| when.elapsed() < CONFIRMED).map(|(version, _)| version);
-        let mut earlier = None;
+        let mut earlier = Told::default();
         if let Some(entry) = state.entries.get_mut(&question) {
             entry.asked = now;
-            let answer = Arc::clone(&entry.answer);
             if entry.is_fresh(&question, is_true) {
-                return Found::Told(Told { answer: Some(answer), trouble: None });
+                return Found::Told(Arc::clone(&entry.answer).into());
             }
-            earlier = Some(answer);
+            earlier = entry.told();
         }
-        if let Some(trouble) = state.trouble() {
-            return Found::Told(Told { answer: earlier, trouble: Some(trouble) });
+        if earlier.trouble.is_some() {
+            return Found::Told(earlier);
+        }
+        if let Some(trouble) = state.present_trouble() {
+            return Found::Told(Told { trouble: Some(trouble), ..earlier });
         }
         if !state.waiting.contains_key(&question) {
             if state.queue.len() >= MOST_QUESTIONS {
                 let what = "too many questions at the same time".to_owned();
                 let trouble = Some(Trouble { since: Utc::now(), what });
-                return Found::Told(Told { answer: earlier, trouble });
+                return Found::Told(Told { trouble, ..earlier });
             }
             state.queue.push_back(question.clone());
             self.work.notify_one();
@@ -202,7 +154,8 @@ impl Desk {
         state.confirmed = Some((version, Instant::now()));
         state.trouble = None;
         let is_due = |(question, entry): &(&Question, &Entry)| {
-            entry.asked.elapsed() < WATCHED && !entry.is_fresh(question, Some(version))
+            let is_looked_at = entry.asked.elapsed() < WATCHED;
+            is_looked_at && entry.failure().is_none() && !entry.is_fresh(question, Some(version))
         };
         state.entries.iter().filter(is_due).map(|(question, _)| question.clone()).collect()
     }
@@ -214,33 +167,61 @@ impl Desk {
         else {
             return false;
         };
-        let answer = Arc::clone(&entry.answer);
-        state.tell(question, &answer);
+        let told = Arc::clone(&entry.answer).into();
+        state.tell(question, &told);
         true
     }
 
-    /// Keeps an answer, made from the tables in this state, and tells those who wait for it.
+    /// Whether there are movements that are still true if both batches are there.
+    pub fn has_moves(&self, question: &Question) -> bool {
+        self.lock().entries.get(question).is_some_and(|entry| entry.is_moves(question))
+    }
+
+    /// Both batches of these movements are there. Those who wait for them get them.
+    pub fn moves_stand(&self, question: &Question) {
+        let mut state = self.lock();
+        if let Some(entry) = state.entries.get_mut(question) {
+            entry.checked = Instant::now();
+            let told = Arc::clone(&entry.answer).into();
+            state.tell(question, &told);
+        }
+    }
+
+    /// Keeps an answer, made from the tables in this state, and tells those who wait for it. **An answer that is
+    /// very large is not kept**, however often it is asked for.
     pub fn answer(&self, question: Question, version: Version, answer: Answer) {
         let (answer, now) = (Arc::new(answer), Instant::now());
         let mut state = self.lock();
-        state.tell(&question, &answer);
+        state.tell(&question, &Arc::clone(&answer).into());
         let asked = state.entries.get(&question).map_or(now, |entry| entry.asked);
-        state.entries.insert(question, Entry { answer, version, drawn: now, asked });
-        if state.entries.len() > MOST_ANSWERS {
-            let oldest = state
-                .entries
-                .iter()
-                .min_by_key(|(_, entry)| entry.asked)
-                .map(|(question, _)| question.clone());
-            oldest.and_then(|oldest| state.entries.remove(&oldest));
+        if answer.body.len() > LARGEST_KEPT {
+            state.entries.remove(&question);
+            return;
         }
+        let entry = Entry { answer, version, drawn: now, checked: now, asked, failed: None };
+        state.entries.insert(question, entry);
+        state.shrink();
+    }
+
+    /// A question could not be answered for this reason. An earlier answer stays beside that; without one,
+    /// `answer` is what is said.
+    pub fn fail(&self, question: Question, version: Version, what: String, answer: Answer) {
+        let mut state = self.lock();
+        let Some(entry) = state.entries.get_mut(&question).filter(|entry| entry.answer.status < 500) else {
+            drop(state);
+            return self.answer(question, version, answer);
+        };
+        let since = entry.failed.take().map_or_else(Utc::now, |(trouble, _)| trouble.since);
+        entry.failed = Some((Trouble { since, what }, Instant::now()));
+        let told = entry.told();
+        state.tell(&question, &told);
     }
 
     /// Postgres does not answer for this reason. Nobody waits for it any more.
     pub fn is_away(&self, what: String) {
         let mut state = self.lock();
-        let since = state.trouble.take().map_or_else(Utc::now, |trouble| trouble.since);
-        state.trouble = Some(Trouble { since, what });
+        let since = state.trouble.take().map_or_else(Utc::now, |(trouble, _)| trouble.since);
+        state.trouble = Some((Trouble { since, what }, Instant::now()));
         state.queue.clear();
         state.waiting.clear();
     }
@@ -269,27 +250,31 @@ impl State {
             since,
             what: format!("postgres has not answered for {} s", begun.elapsed().as_secs()),
         });
-        mute.or_else(|| self.trouble.clone())
+        mute.or_else(|| self.trouble.clone().map(|(trouble, _)| trouble))
     }
 
-    fn tell(&mut self, question: &Question, answer: &Arc<Answer>) {
+    /// The same, unless it may be over: **while nobody asks, nobody notices that Postgres is back**.
+    fn present_trouble(&self) -> Option<Trouble> {
+        let was_met = self.trouble.as_ref().is_some_and(|(_, met)| met.elapsed() < STALE);
+        let is_met = self.busy.is_some_and(|(begun, _)| begun.elapsed() >= SLOW);
+        self.trouble().filter(|_| was_met || is_met)
+    }
+
+    fn tell(&mut self, question: &Question, told: &Told) {
         for waiting in self.waiting.remove(question).into_iter().flatten() {
             // A browser that has gone does not mind.
-            drop(waiting.send(Arc::clone(answer)));
+            drop(waiting.send(told.clone()));
         }
         self.queue.retain(|queued| queued != question);
     }
-}
 
-impl Entry {
-    /// Whether it is as good as a new one, if the tables are in this state. (`None`: nobody knows in which.)
-    fn is_fresh(&self, question: &Question, version: Option<Version>) -> bool {
-        let age = self.drawn.elapsed();
-        match question {
-            // What failed may fail again, after a while.
-            _ if self.answer.status >= 500 => age < OLD,
-            Question::Moves { .. } | Question::Matrix { .. } => age < OLD_MOVES,
-            _ => age < NEW || age < OLD && version == Some(self.version),
+    /// Forgets what nobody has asked for the longest, until the rest is within bounds.
+    fn shrink(&mut self) {
+        let mut bytes: usize = self.entries.values().map(|entry| entry.answer.body.len()).sum();
+        while self.entries.len() > MOST_ANSWERS || bytes > MOST_BYTES {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.asked);
+            let Some(oldest) = oldest.map(|(question, _)| question.clone()) else { return };
+            bytes -= self.entries.remove(&oldest).map_or(0, |entry| entry.answer.body.len());
         }
     }
 }
@@ -350,5 +335,91 @@ mod tests {
         assert_eq!(desk.lock().queue.len(), MOST_QUESTIONS);
         assert_eq!(desk.next(Duration::ZERO), None);
         assert!(desk.lock().waiting.is_empty(), "nothing is kept for those who have gone");
+    }
+
+    #[tokio::test]
+    async fn trouble_that_nobody_has_met_for_a_while_lets_a_question_wait() {
+        let desk = Desk::default();
+        desk.is_away("gone".to_owned());
+        assert!(desk.ask(ONE, LONGEST_WAIT).now_or_never().is_some(), "it was met just now");
+        desk.lock().trouble.as_mut().unwrap().1 -= STALE;
+        assert!(desk.ask(ONE, LONGEST_WAIT).now_or_never().is_none(), "it may be over");
+        let late = desk.ask(ONE, SOON).await;
+        assert_eq!(late.trouble.unwrap().what, "gone", "better than that it was late");
+        desk.lock().busy = Some((Instant::now() - SLOW, Utc::now()));
+        assert!(desk.ask(ONE, LONGEST_WAIT).now_or_never().is_some(), "it seems to be met again");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_cannot_be_made_anew_stays_with_the_reason_and_its_time() {
+        let desk = Desk::default();
+        let failed = || Answer::new(503, "failed".to_owned());
+        let fail = || desk.fail(ONE, Version::default(), "too slow".to_owned(), failed());
+        desk.answer(ONE, Version::default(), Answer::new(200, "figures".to_owned()));
+        let first = desk.ask(ONE, LONGEST_WAIT).now_or_never().unwrap();
+        assert!(first.of.is_none() && first.trouble.is_none());
+        desk.lock().entries.get_mut(&ONE).unwrap().drawn -= Duration::from_secs(11);
+        let worker = async {
+            assert_eq!(desk.next(Duration::ZERO), Some(ONE));
+            fail();
+        };
+        let (told, ()) = join(desk.ask(ONE, LONGEST_WAIT), worker).await;
+        let again = desk.ask(ONE, LONGEST_WAIT).now_or_never().expect("it is not tried again at once");
+        for told in [told, again] {
+            assert_eq!(body(&told), Some(&b"figures"[..]));
+            assert_eq!(told.trouble.unwrap().what, "too slow");
+            assert!((10..13).contains(&(Utc::now() - told.of.unwrap()).num_seconds()));
+        }
+        assert_eq!(desk.confirm(Version::default()), []);
+        desk.answer(ONE, Version::default(), failed());
+        fail();
+        assert_eq!(body(&desk.ask(ONE, LONGEST_WAIT).await), Some(&b"failed"[..]), "there are no figures");
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_before_tells_its_time_if_a_new_one_is_late() {
+        let desk = Desk::default();
+        desk.answer(ONE, Version::default(), Answer::new(200, "figures".to_owned()));
+        desk.lock().entries.get_mut(&ONE).unwrap().drawn -= Duration::from_secs(1);
+        let young = desk.ask(ONE, SOON).await;
+        assert!(body(&young) == Some(&b"figures"[..]) && young.of.is_none());
+        desk.lock().entries.get_mut(&ONE).unwrap().drawn -= Duration::from_secs(1);
+        let old = desk.ask(ONE, SOON).await;
+        assert!(body(&old) == Some(&b"figures"[..]) && old.of.is_some() && old.trouble.is_none());
+    }
+
+    #[test]
+    fn the_bytes_of_answers_are_bounded_and_a_large_one_is_not_kept() {
+        let desk = Desk::default();
+        let answer = |id, size| {
+            desk.answer(Question::Batch(id), Version::default(), Answer::new(200, "x".repeat(size)));
+        };
+        (0..64).for_each(|id| answer(id, LARGEST_KEPT));
+        assert_eq!(desk.lock().entries.len(), MOST_BYTES / LARGEST_KEPT);
+        assert!(desk.lock().entries.contains_key(&Question::Batch(63)), "the last one");
+        answer(63, LARGEST_KEPT + 1);
+        assert!(!desk.lock().entries.contains_key(&Question::Batch(63)));
+    }
+
+    #[tokio::test]
+    async fn only_movements_that_were_found_are_kept_and_checked_instead_of_counted_again() {
+        let desk = Desk::default();
+        let (moves, long) = (Question::Moves { from: 1, to: 2 }, Duration::from_secs(60));
+        let age = |desk: &Desk| {
+            let mut state = desk.lock();
+            let entry = state.entries.get_mut(&Question::Moves { from: 1, to: 2 }).unwrap();
+            (entry.drawn, entry.checked) = (entry.drawn - long, entry.checked - long);
+        };
+        desk.answer(moves.clone(), Version::default(), Answer::new(404, "none".to_owned()));
+        age(&desk);
+        assert!(!desk.has_moves(&moves));
+        assert!(desk.ask(moves.clone(), LONGEST_WAIT).now_or_never().is_none(), "the batch may have come");
+        desk.answer(moves.clone(), Version::default(), Answer::new(200, "moves".to_owned()));
+        assert!(desk.ask(moves.clone(), LONGEST_WAIT).now_or_never().is_some());
+        age(&desk);
+        assert!(desk.has_moves(&moves));
+        assert!(desk.ask(moves.clone(), LONGEST_WAIT).now_or_never().is_none(), "a batch may have gone");
+        desk.moves_stand(&moves);
+        assert!(desk.ask(moves, LONGEST_WAIT).now_or_never().is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! The answer to a question: asks the database, and has the rows written as HTML (`view`) or JSON (`json`).
 
-use super::desk::Answer;
+use super::answers::Answer;
 use super::json;
 use super::queries::{Batch, Move, Population, Queries, Snapshot};
 use super::request::{Named, Question, View, named};
@@ -85,12 +85,16 @@ fn draw_view(
     populations: &BTreeSet<Population>,
 ) -> Result<Answer, PostgresError> {
     let Chosen { population, newest, batch, window, missing } = choose(queries, view, populations)?;
-    let shown = match batch {
-        Some(batch) => Some(look_around(queries, view.since, batch, window)?),
-        None => None,
+    let (shown, unfit) = match batch {
+        Some(batch) => {
+            let chosen = view.since.map(|id| earlier(queries, id, &batch)).transpose()?;
+            let (since, unfit) = chosen.map_or((None, None), |chosen| (chosen.clone().ok(), chosen.err()));
+            (Some(look_around(queries, since, batch, window)?), unfit)
+        }
+        None => (None, None),
     };
     let (population, newest) = (&population, newest.as_ref());
-    Ok(view::page(&Pages { view, populations, population, newest, missing, shown }))
+    Ok(view::page(&Pages { view, populations, population, newest, missing, unfit, shown }))
 }
 
 /// Which batch a view shows: the one that it names, or the newest.
@@ -124,19 +128,31 @@ fn choose(
     Ok(Chosen { population, newest, batch, window, missing })
 }
 
+/// The batch with which another one is to be compared, or why it cannot be.
+fn earlier(
+    queries: &mut Queries<'_>,
+    id: i64,
+    batch: &Batch,
+) -> Result<Result<Batch, String>, PostgresError> {
+    let is_earlier = |found: &Batch| found.population == batch.population && found.as_of < batch.as_of;
+    Ok(find(queries, id)?.and_then(|found| {
+        if is_earlier(&found) {
+            return Ok(found);
+        }
+        Err(format!("batch {id} is no earlier snapshot of the population of batch {}", batch.batch_id))
+    }))
+}
+
 /// What a batch is shown with. It is compared with `since`, or else with the snapshot before.
 fn look_around(
     queries: &mut Queries<'_>,
-    since: Option<i64>,
+    since: Option<Batch>,
     batch: Batch,
     window: Vec<Snapshot>,
 ) -> Result<Shown, PostgresError> {
     let listed = window.iter().find(|snapshot| snapshot.batch_id == batch.batch_id);
-    let chosen = match since {
-        Some(id) => find(queries, id)?.ok(),
-        None => None,
-    };
-    let before = match (chosen, listed.and_then(|snapshot| snapshot.previous_batch_id)) {
+    let is_chosen = since.is_some();
+    let before = match (since, listed.and_then(|snapshot| snapshot.previous_batch_id)) {
         (None, Some(id)) => queries.batch(id)?,
         (chosen, _) => chosen,
     };
@@ -149,7 +165,7 @@ fn look_around(
         .chain([batch.segment_map.as_str()])
         .collect();
     let rules = queries.maps(&Vec::from_iter(maps))?;
-    Ok(Shown { batch, before, summaries, cells, rules, window })
+    Ok(Shown { batch, before, is_chosen, summaries, cells, rules, window })
 }
 
 /// A batch of the group that was not retracted, or why there is none.

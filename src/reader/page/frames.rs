@@ -11,7 +11,7 @@ const YOUNG: Duration = Duration::from_millis(250);
 const MOST: usize = 16;
 
 /// What a page depends on, beside what the reader does: the tag of its figures, whether the browser has them, and
-/// whether there is trouble.
+/// whether there is trouble or they are old.
 type Key<'a> = (&'a str, bool, bool);
 
 /// See the module.
@@ -22,7 +22,7 @@ pub struct Frames(Mutex<Vec<Frame>>);
 struct Frame {
     /// The tag of its figures.
     tag: String,
-    /// Whether it is without them, and whether it tells of trouble.
+    /// Whether it is without them, and whether it tells of trouble or of age.
     kind: (bool, bool),
     /// When it was made.
     made: Instant,

@@ -1,6 +1,6 @@
 //! The JSON below `/api/`. Fields are named as the columns of the views are; docs/guide.md lists them.
 
-use super::desk::Answer;
+use super::answers::Answer;
 use super::queries::{Batch, Cell, Move, Snapshot, Summary};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
@@ -23,7 +23,7 @@ struct ListedSnapshot<'a> {
     /// Whether its rows were taken away.
     expired: bool,
     /// Equal neighbouring edges.
-    empty_quintiles: i32,
+    empty_quintiles: Option<i32>,
     /// The batch that counts for the snapshot before.
     previous_batch_id: Option<i64>,
 }

@@ -1,28 +1,44 @@
 //! The page's questions to the database. They change nothing.
 //!
-//! **None of them reads more for a population with more snapshots**: a list ends at its limit by the index on
-//! group and time, and all else is found by the ids of batches. Only the names of all populations take a look
-//! at every batch, and are asked for seldom.
+//! **None of them reads more for a population with more snapshots**: a list ends at its limit by the index
+//! `batches_snapshots`, and all else is found by the ids of batches. Where a population has fewer snapshots than
+//! the limit, the rest of the index is read, but no row of another population. Only the names of all populations
+//! take a look at every batch, and are asked for seldom.
 
 mod rows;
 
 pub use rows::{Batch, Cell, Move, Population, Rule, Snapshot, Summary, Version};
 
-use super::request::Named;
+use super::request::{HASHED, Named};
 use crate::postgres::PostgresError;
 use chrono::{DateTime, Utc};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
+use std::cmp::Reverse;
 use std::time::Duration;
 
 /// How many populations the page offers.
 const MOST_POPULATIONS: i64 = 1000;
 
-/// Whether a batch is of the population that `$2` names; see [`Named`].
+/// Whether a batch is of any population.
+const OF_ALL: &str = "$2::text IS NULL AND $5::bigint IS NULL";
+
+/// Whether a batch is of the population that `$2` names and whose hash is `$5`; see [`Named`]. **The index has
+/// the hash**, so that nothing else of other populations is read.
 const OF_POPULATION: &str =
-    "($2::text IS NULL OR coalesce(population, '') = $2 OR octet_length(population) > 300
+    "coalesce(hashtextextended(population, 0), 0) = $5 AND (coalesce(population, '') = $2 OR octet_length(population) > 300
     AND 'sha256:' || encode(sha256(convert_to(population, 'UTF8')), 'hex') = $2)";
+
+/// The hashes of the populations that `$1` names: of no population and of the empty name, or of a name.
+const HASHES: &str =
+    "SELECT 0::bigint AS hash WHERE $1 = '' UNION SELECT hashtextextended($1, 0) ORDER BY hash";
+
+/// The same, if `$1` may be the SHA-256 of a long name. All batches are looked at.
+const HASHES_OF_LONG: &str = "
+    SELECT hashtextextended(population, 0) AS hash FROM batches
+    WHERE octet_length(population) > 300 AND 'sha256:' || encode(sha256(convert_to(population, 'UTF8')), 'hex') = $1
+    UNION SELECT hashtextextended($1, 0) ORDER BY hash";
 
 /// Of several batches for one `as_of`, the first of this order counts, as in the view `snapshots`.
 const COUNTS_FIRST: &str = "produced_at DESC NULLS LAST, batch_key COLLATE \"C\" DESC NULLS LAST, partition DESC, recency_offset DESC";
@@ -55,7 +71,8 @@ const SNAPSHOTS: &str = "
     )
     SELECT l.id AS batch_id, l.consumer_group, l.population, l.as_of, l.produced_at, l.customers, l.expired,
         l.segment_map, l.rf_customers, p.id AS previous_batch_id,
-        CASE WHEN l.edges_from LIKE 'batch:%' THEN 0 ELSE (
+        CASE WHEN l.edges_from LIKE 'batch:%' THEN 0
+            WHEN l.edges_from <> 'quintiles' AND l.fixed_metrics IS NULL THEN NULL ELSE (
             SELECT count(*)::int
             FROM (VALUES ('recency', l.recency_edges), ('frequency', l.frequency_edges), ('monetary', l.monetary_edges))
                 AS metrics (name, edges)
@@ -66,6 +83,7 @@ const SNAPSHOTS: &str = "
         SELECT id FROM batches b
         WHERE b.consumer_group = $1 AND b.as_of < l.as_of AND b.retracted_at IS NULL
             AND b.population IS NOT DISTINCT FROM l.population
+            AND coalesce(hashtextextended(b.population, 0), 0) = coalesce(hashtextextended(l.population, 0), 0)
         ORDER BY as_of DESC, COUNTS_FIRST LIMIT 1
     ) AS p ON true
     ORDER BY l.as_of DESC, l.population DESC";
@@ -115,6 +133,11 @@ const VERSION: &str = "
     SELECT coalesce((SELECT max(id) FROM batches), 0)::bigint AS newest,
         coalesce((SELECT sum(commits) FROM progress WHERE consumer_group = $1), 0)::bigint AS commits";
 
+/// How many of these batches are there with their rows, as far as their rows of `batches` say.
+const THERE: &str = "
+    SELECT count(*) AS number FROM batches
+    WHERE consumer_group = $1 AND id = ANY ($2) AND retracted_at IS NULL AND expired_at IS NULL";
+
 /// Whether the first row of a batch has an id; no row if the batch has none.
 const HAS_IDS: &str = "SELECT customer_id IS NOT NULL AS yes FROM segments WHERE batch_id = $1 LIMIT 1";
 
@@ -159,16 +182,41 @@ impl Queries<'_> {
         until: Option<DateTime<Utc>>,
         limit: u16,
     ) -> Asked<Vec<Snapshot>> {
-        let query = SNAPSHOTS.replace("OF_POPULATION", OF_POPULATION).replace("COUNTS_FIRST", COUNTS_FIRST);
-        let query = diesel::sql_query(query)
-            .bind::<Text, _>(self.group)
-            .bind::<Nullable<Text>, _>(population)
-            .bind::<Nullable<Timestamptz>, _>(until)
-            .bind::<BigInt, _>(i64::from(limit));
+        let (condition, hashes) = match population {
+            None => (OF_ALL, vec![None]),
+            Some(named) => (OF_POPULATION, self.hashes(named)?.into_iter().map(Some).collect()),
+        };
+        let query = SNAPSHOTS.replace("OF_POPULATION", condition).replace("COUNTS_FIRST", COUNTS_FIRST);
         self.connection.batch_execute(WALK)?;
-        let snapshots = query.load(self.connection)?;
+        let mut snapshots: Vec<Snapshot> = Vec::new();
+        for hash in hashes {
+            let query = diesel::sql_query(&query)
+                .bind::<Text, _>(self.group)
+                .bind::<Nullable<Text>, _>(population)
+                .bind::<Nullable<Timestamptz>, _>(until)
+                .bind::<BigInt, _>(i64::from(limit))
+                .bind::<Nullable<BigInt>, _>(hash);
+            snapshots.extend(query.load::<Snapshot>(self.connection)?);
+        }
         self.connection.batch_execute(WALKED)?;
+        if population.is_some() {
+            snapshots.sort_by_key(|snapshot| (Reverse(snapshot.as_of), snapshot.population.is_some()));
+            snapshots.truncate(limit.into());
+        }
         Ok(snapshots)
+    }
+
+    /// By which hashes the populations of this name are found.
+    fn hashes(&mut self, named: &Named) -> Asked<Vec<i64>> {
+        #[derive(QueryableByName)]
+        struct Row {
+            /// One of them.
+            #[diesel(sql_type = BigInt)]
+            hash: i64,
+        }
+        let query = if named.starts_with(HASHED) { HASHES_OF_LONG } else { HASHES };
+        let rows: Vec<Row> = diesel::sql_query(query).bind::<Text, _>(named).load(self.connection)?;
+        Ok(rows.into_iter().map(|row| row.hash).collect())
     }
 
     /// A batch of the group.
@@ -190,6 +238,20 @@ impl Queries<'_> {
     /// The segments of scores in these maps.
     pub fn maps(&mut self, maps: &[&str]) -> Asked<Vec<Rule>> {
         Ok(diesel::sql_query(MAPS).bind::<Array<Text>, _>(maps).load(self.connection)?)
+    }
+
+    /// Whether the rows of both batches are there, as far as `batches` says.
+    pub fn are_there(&mut self, one: i64, other: i64) -> Asked<bool> {
+        #[derive(QueryableByName)]
+        struct Row {
+            /// How many of them.
+            #[diesel(sql_type = BigInt)]
+            number: i64,
+        }
+        let query =
+            diesel::sql_query(THERE).bind::<Text, _>(self.group).bind::<Array<BigInt>, _>(vec![one, other]);
+        let row: Row = query.get_result(self.connection)?;
+        Ok(row.number == if one == other { 1 } else { 2 })
     }
 
     /// Whether the customers of a batch have ids; `None` if it has no rows.

@@ -15,6 +15,8 @@ const LARGEST_LIMIT: u16 = 1000;
 /// bytes. The empty text is none.
 pub type Named = String;
 
+/// What stands before the hash of a name.
+pub const HASHED: &str = "sha256:";
 /// Names of more bytes are named by their hash.
 const LONGEST_NAMED: usize = 300;
 
@@ -25,7 +27,7 @@ pub fn named(population: Option<&str>) -> Named {
         return name.to_owned();
     }
     let hash: String = Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hash}")
+    format!("{HASHED}{hash}")
 }
 
 /// What is asked of the database. Two equal questions have one answer.

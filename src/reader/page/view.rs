@@ -8,7 +8,7 @@ mod figures;
 mod movements;
 mod palette;
 
-use super::desk::{Answer, Trouble};
+use super::answers::{Answer, Told};
 use super::format::{Moment, Name, Number};
 use super::queries::{Batch, Cell, Move, Population, Rule, Snapshot, Summary};
 use super::request::{Named, View, address};
@@ -35,6 +35,8 @@ pub struct Pages<'a> {
     pub newest: Option<&'a Snapshot>,
     /// Why the batch that was asked for is not shown.
     pub missing: Option<String>,
+    /// Why it is not compared with the batch that was asked for.
+    pub unfit: Option<String>,
     /// What is shown.
     pub shown: Option<Shown>,
 }
@@ -45,6 +47,8 @@ pub struct Shown {
     pub batch: Batch,
     /// The earlier one that it is compared with: the snapshot before, or one that was chosen.
     pub before: Option<Batch>,
+    /// Whether that was chosen.
+    pub is_chosen: bool,
     /// The segments of both.
     pub summaries: Vec<Summary>,
     /// The cells of the batch.
@@ -105,6 +109,8 @@ struct Reader<'a> {
     trouble: Option<(Moment, &'a str)>,
     /// Whether there are figures all the same.
     has_figures: bool,
+    /// Of when they are, if there are no newer ones yet.
+    of: Option<String>,
     /// Messages not stored yet.
     lag: Option<Number>,
     /// When something was last stored.
@@ -125,6 +131,8 @@ struct Reader<'a> {
 struct Part<'a> {
     /// Why the batch that was asked for is not shown.
     missing: Option<&'a str>,
+    /// Why it is not compared with the batch that was asked for.
+    unfit: Option<&'a str>,
     /// The populations, if there are several.
     populations: Vec<Choice>,
     /// The one to keep when another snapshot is chosen.
@@ -143,15 +151,16 @@ struct Part<'a> {
     shown: Option<Figured>,
 }
 
-/// What the reader does, as a section.
-pub fn reader(status: &Status, figures: &Figures, trouble: Option<&Trouble>, has_figures: bool) -> String {
+/// What the reader does, as a section. `told` is what is sent with it.
+pub fn reader(status: &Status, figures: &Figures, told: &Told) -> String {
     let count = |count: u64| Number::count(i64::try_from(count).unwrap_or(i64::MAX));
     let section = Reader {
         ready: status.ready,
         since: Moment::new(status.since),
         why: status.why.as_deref(),
-        trouble: trouble.map(|trouble| (Moment::new(trouble.since), trouble.what.as_str())),
-        has_figures,
+        trouble: told.trouble.as_ref().map(|trouble| (Moment::new(trouble.since), trouble.what.as_str())),
+        has_figures: told.answer.is_some(),
+        of: told.of.map(|of| of.format("%H:%M:%S UTC").to_string()),
         lag: figures.lag.map(Number::count),
         last_commit: figures.last_commit.map(Moment::new),
         rate: Number::count(figures.rate.round() as i64),
@@ -176,7 +185,7 @@ pub fn frame(group: &str, reader: &str, snapshot: &str, matrix: &str, seen: &str
 
 /// The part of a question.
 pub fn page(pages: &Pages<'_>) -> Answer {
-    let Pages { view, populations, population, newest, missing, shown } = pages;
+    let Pages { view, populations, population, newest, missing, unfit, shown } = pages;
     let has_several = populations.len() > 1;
     let kept = (has_several || !population.is_empty()).then_some(population.as_str());
     let is_newest = |id: i64| newest.is_some_and(|newest| newest.batch_id == id);
@@ -187,6 +196,7 @@ pub fn page(pages: &Pages<'_>) -> Answer {
     let older = window.last().filter(|_| window.len() >= usize::from(LOOKS_BACK));
     let part = Part {
         missing: missing.as_deref(),
+        unfit: unfit.as_deref(),
         populations: if has_several { population_choices(populations, population) } else { Vec::new() },
         population: kept,
         snapshots: window.iter().map(|snapshot| choice(snapshot, batch)).collect(),
@@ -194,10 +204,12 @@ pub fn page(pages: &Pages<'_>) -> Answer {
         is_newest: batch.is_some_and(is_newest),
         older: older.and_then(|oldest| oldest.previous_batch_id).map(|id| to(Some(id))),
         to_newest: batch.filter(|&id| !is_live && !is_newest(id)).map(|_| to(None)),
-        shown: shown.as_ref().map(|shown| Figured::new(shown, view.since)),
+        shown: shown.as_ref().map(Figured::new),
     };
-    let status = if missing.is_some() { 404 } else { 200 };
-    Answer { batch, ..Answer::new(status, rendered(&part)) }
+    let status = if missing.is_some() || unfit.is_some() { 404 } else { 200 };
+    let compared = shown.as_ref().filter(|shown| shown.is_chosen).and_then(|shown| shown.before.as_ref());
+    let compared = compared.map(|before| before.batch_id).zip(batch);
+    Answer { compared, ..Answer::new(status, rendered(&part)) }
 }
 
 /// The movements between two batches.
@@ -214,6 +226,7 @@ pub fn no_matrix(status: u16, why: &str) -> Answer {
 pub fn failed(why: &str) -> Answer {
     let part = Part {
         missing: Some(why),
+        unfit: None,
         populations: Vec::new(),
         population: None,
         snapshots: Vec::new(),

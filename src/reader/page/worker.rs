@@ -3,10 +3,12 @@
 //! While somebody looks, it asks for the state of the tables three times a second, and draws again what has
 //! changed. When nobody has looked for a minute, it has no connection.
 //!
-//! **It rests after each work nine times as long as that took** (half a second at most), so that it takes at
-//! most a tenth of one of Postgres's processors, unless an answer takes longer than 55 ms.
+//! **It rests after each work nine times as long as that took, half a second at most.** So it takes a tenth of one
+//! of Postgres's processors as long as an answer takes less than 55 ms. Slow ones one after
+//! the other, such as movements between large batches, take most of one; never more, for it has one connection.
 
-use super::desk::{Answer, Desk};
+use super::answers::Answer;
+use super::desk::Desk;
 use super::draw;
 use super::queries::{Population, Queries, Version};
 use super::request::Question;
@@ -91,6 +93,10 @@ impl Worker {
             due.insert(0, question);
         }
         for question in due {
+            if self.desk.has_moves(&question) && self.stand(&question)? {
+                self.desk.moves_stand(&question);
+                continue;
+            }
             match self.draw(&question) {
                 Ok((version, answer)) => self.desk.answer(question, version, answer),
                 Err(error) => {
@@ -98,7 +104,9 @@ impl Worker {
                     self.client = None;
                     let version = self.version()?;
                     tracing::debug!(%error, ?question, "the page cannot show something");
-                    self.desk.answer(question.clone(), version, draw::failed(&question, &sentence(&error)));
+                    let why = sentence(&error);
+                    let answer = draw::failed(&question, &why);
+                    self.desk.fail(question, version, why, answer);
                 }
             }
         }
@@ -110,24 +118,40 @@ impl Worker {
         self.ask(LONGEST_STATEMENT, |queries, _| queries.version())
     }
 
+    /// Whether both batches of these movements are there.
+    fn stand(&mut self, question: &Question) -> Result<bool, PostgresError> {
+        let (Question::Moves { from, to } | Question::Matrix { from, to }) = *question else {
+            return Ok(false);
+        };
+        self.ask(LONGEST_STATEMENT, |queries, _| queries.are_there(from, to))
+    }
+
     /// The answer to a question, and the state of the tables in which it is true.
     fn draw(&mut self, question: &Question) -> Result<(Version, Answer), PostgresError> {
-        let sees_all = self.populations.1.is_none_or(|when| when.elapsed() >= ALL_POPULATIONS);
-        let answered = self.ask(draw::limit(question, LONGEST_STATEMENT), |queries, populations| {
+        let is_view = matches!(question, Question::View(_));
+        if is_view && self.populations.1.is_none_or(|when| when.elapsed() >= ALL_POPULATIONS) {
+            self.look_for_populations();
+        }
+        self.ask(draw::limit(question, LONGEST_STATEMENT), |queries, populations| {
             let version = queries.version()?;
-            if matches!(question, Question::View(_)) {
-                let found = queries.populations(sees_all)?;
-                if sees_all {
-                    populations.clear();
-                }
-                populations.extend(found);
+            if is_view {
+                populations.extend(queries.populations(false)?);
             }
             Ok((version, draw::draw(queries, question, populations)?))
+        })
+    }
+
+    /// Looks for all populations. **If that takes too long, the list stays as it was**, and new ones are added.
+    fn look_for_populations(&mut self) {
+        let found = self.ask(LONGEST_STATEMENT, |queries, populations| {
+            *populations = queries.populations(true)?.into_iter().collect();
+            Ok(())
         });
-        if answered.is_ok() && sees_all && matches!(question, Question::View(_)) {
-            self.populations.1 = Some(Instant::now());
+        self.populations.1 = Some(Instant::now());
+        if let Err(error) = found {
+            self.client = None;
+            tracing::debug!(%error, "the page cannot list all populations");
         }
-        answered
     }
 
     /// Runs `work` in a transaction that only reads.

@@ -48,9 +48,9 @@ pub struct Snapshot {
     /// Whether its rows were taken away.
     #[diesel(sql_type = Bool)]
     pub expired: bool,
-    /// Equal neighbouring edges.
-    #[diesel(sql_type = Integer)]
-    pub empty_quintiles: i32,
+    /// Equal neighbouring edges; `None` if nobody knows which metrics have quintiles.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub empty_quintiles: Option<i32>,
     /// The batch that counts for the snapshot before.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub previous_batch_id: Option<i64>,

@@ -138,7 +138,7 @@ mod tests {
             produced_at: None,
             customers: 0,
             expired: false,
-            empty_quintiles: 0,
+            empty_quintiles: Some(0),
             previous_batch_id: None,
             segment_map: "map".to_owned(),
             rf_customers,

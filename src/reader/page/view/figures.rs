@@ -108,9 +108,8 @@ pub struct SegmentRow {
 }
 
 impl Figured {
-    /// `since`: the earlier batch that was chosen.
-    pub fn new(shown: &Shown, since: Option<i64>) -> Self {
-        let Shown { batch, before, summaries, cells, rules, window } = shown;
+    pub fn new(shown: &Shown) -> Self {
+        let Shown { batch, before, is_chosen, summaries, cells, rules, window } = shown;
         let palette = Palette::new(rules.iter().filter(|rule| rule.segment_map == batch.segment_map));
         let listed = window.iter().find(|snapshot| snapshot.batch_id == batch.batch_id);
         let head = Head {
@@ -119,13 +118,13 @@ impl Figured {
             population: batch.population.as_deref().filter(|name| !name.is_empty()).map(Name::new),
             customers: Number::count(batch.customers.into()),
             change: before.as_ref().map(|before| change(batch.customers, before)),
-            is_compared: since.is_some() && since == before.as_ref().map(|before| before.batch_id),
+            is_compared: *is_chosen,
             stored_at: Moment::new(batch.stored_at),
             ties: batch.ties.clone(),
             segment_map: Name::new(&batch.segment_map),
             counts: listed.is_some(),
             expired: batch.expired,
-            empty_quintiles: listed.map_or(0, |snapshot| snapshot.empty_quintiles),
+            empty_quintiles: listed.and_then(|snapshot| snapshot.empty_quintiles).unwrap_or(0),
         };
         let before = before.as_ref().map(|before| before.batch_id);
         let earlier = window.iter().filter(|snapshot| snapshot.as_of < batch.as_of);
@@ -135,7 +134,7 @@ impl Figured {
             grid: grid(cells, &palette),
             segments: segments(summaries, batch.batch_id, before, &palette),
             chart: Chart::new(shown.listed(), rules, &palette, batch.batch_id),
-            earlier: earlier.map(|snapshot| choice(snapshot, since.or(before))).collect(),
+            earlier: earlier.map(|snapshot| choice(snapshot, before)).collect(),
         }
     }
 }
