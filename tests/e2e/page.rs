@@ -269,8 +269,10 @@ fn on_a_loopback_address_the_name_of_another_site_gets_nothing_but_health_and_me
     drop(reader);
     let reader = world.reader(&["--http", "0.0.0.0:0"]);
     let open = Probe::of(&reader);
-    let page = open.ask("GET / HTTP/1.1\r\nHost: reader.example\r\n\r\n").unwrap();
-    assert_eq!(page.code, 200, "any name leads there");
+    wait_for("a page for any name", || {
+        let page = open.ask("GET / HTTP/1.1\r\nHost: reader.example\r\n\r\n").unwrap();
+        (page.code == 200).then_some(())
+    });
 }
 
 #[test]
@@ -444,6 +446,12 @@ fn a_page_without_postgres_says_so_in_time_keeps_its_figures_and_comes_back() {
             "the figures of before: {}",
             page.body
         );
+        asked_until(&probe, |page| {
+            let age = page.body.split_once("The figures below are those of ");
+            age.is_some_and(|(_, age)| {
+                age.starts_with(|c: char| c.is_ascii_digit()) && age[8..].starts_with(" UTC.")
+            })
+        });
         let other = probe.get("/api/batches?limit=7");
         assert_eq!(other.code, 503, "{}", other.body);
         let asked = Instant::now();

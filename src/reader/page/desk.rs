@@ -392,7 +392,8 @@ mod tests {
     fn the_bytes_of_answers_are_bounded_and_a_large_one_is_not_kept() {
         let desk = Desk::default();
         let answer = |id, size| {
-            desk.answer(Question::Batch(id), Version::default(), Answer::new(200, "x".repeat(size)));
+            let answer = Answer { body: vec![b'x'; size].into(), ..Answer::new(200, String::new()) };
+            desk.answer(Question::Batch(id), Version::default(), answer);
         };
         (0..64).for_each(|id| answer(id, LARGEST_KEPT));
         assert_eq!(desk.lock().entries.len(), MOST_BYTES / LARGEST_KEPT);
