@@ -59,7 +59,7 @@ def figures(driver) -> dict:
 
 def shows(driver, batch: int) -> None:
     """Waits until the page shows a batch."""
-    wait_for(f"batch {batch} on the page", lambda: figures(driver)["batch"] == str(batch), 30)
+    wait_for(f"batch {batch} on the page", lambda: figures(driver)["batch"] == str(batch))
 
 
 def find(driver, css: str) -> WebElement:
