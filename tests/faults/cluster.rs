@@ -5,6 +5,7 @@
 //! brokers log.
 
 use crate::load::{Load, Report};
+use crate::watch::TOLD;
 use crate::world::{Daemon, Server, World, wait_for};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -22,6 +23,8 @@ const AFTER_FENCING: Duration = Duration::from_secs(4);
 const MARKERS: Duration = Duration::from_secs(36);
 /// If the group's coordinator hung, too, its members notice after their session timeout, and join again.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(16);
+/// A question to the broker that hangs is given up after 5 s. Until then, the reader says that it waits for the answer.
+const GIVEN_UP: Duration = Duration::from_secs(5);
 /// A broker that is stopped first hands over its partitions.
 const AFTER_STOP: Duration = Duration::from_secs(5);
 
@@ -101,7 +104,8 @@ pub fn hung(times: u32, random: &mut StdRng) -> Report {
         let begun = cluster.silence(victim, |broker| broker.signal("STOP"));
         let latest = MARKERS.max(begun.elapsed() + SESSION_TIMEOUT) + AFTER_FENCING;
         let took = cluster.load.waits_for(cluster.load.world.partitions);
-        cluster.load.recovered(took, latest.saturating_sub(begun.elapsed() - took));
+        let left = latest.saturating_sub(begun.elapsed() - took);
+        cluster.load.recovered_and_says_so(took, left, GIVEN_UP + TOLD);
         soon += u32::from(took < AFTER_FENCING);
         sleep(Duration::from_secs(1));
         cluster.brokers[victim].signal("CONT");

@@ -113,9 +113,14 @@ impl Load {
 
     /// Notes a recovery that has just ended, and checks that it was in time.
     pub fn recovered(&mut self, took: Duration, limit: Duration) {
+        self.recovered_and_says_so(took, limit, watch::TOLD);
+    }
+
+    /// The same, where the reader may need the time `told` to say so.
+    pub fn recovered_and_says_so(&mut self, took: Duration, limit: Duration, told: Duration) {
         self.slowest = self.slowest.max(Some(took));
         slowness::in_time(&format!("{}: recovery", self.world.name), took, limit);
-        watch::recovered(&self.world);
+        watch::recovered(&self.world, told);
     }
 
     /// Waits until batches are stored, without counting that as a recovery.

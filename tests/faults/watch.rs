@@ -18,7 +18,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 /// Within this time an outage's begin and end are told.
-const TOLD: Duration = Duration::from_secs(2);
+pub const TOLD: Duration = Duration::from_secs(2);
 /// How often a reader is asked whether it is ready, and how often it is asked for its counters as well.
 const EVERY: Duration = Duration::from_millis(200);
 const SCRAPE_EVERY: u32 = 5;
@@ -164,22 +164,26 @@ fn of_world(world: &World) -> Vec<Arc<Watched>> {
     readers.iter().filter(|reader| reader.group == world.name).cloned().collect()
 }
 
-/// Checks that a reader of a world that has recovered says so.
-pub fn recovered(world: &World) {
-    let (deadline, begun) = (Deadline::of(TOLD), Instant::now());
-    let is_ready = |reader: &Arc<Watched>| {
+/// Checks that a reader of a world that has recovered says so in time.
+pub fn recovered(world: &World, told: Duration) {
+    let (deadline, begun) = (Deadline::of(told), Instant::now());
+    let mut said = String::new();
+    let mut is_ready = |reader: &Arc<Watched>| {
         let answer = reader.probe().and_then(|probe| probe.try_get("/readyz"));
-        answer.is_some_and(|answer| answer.code == 200)
+        answer.is_some_and(|answer| {
+            said.clone_from(&answer.body);
+            answer.code == 200
+        })
     };
     loop {
         let mut readers = of_world(world);
         readers.retain(|reader| reader.is_at_work());
         // One that has ended meanwhile cannot answer.
-        if readers.is_empty() || readers.iter().any(is_ready) {
+        if readers.is_empty() || readers.iter().any(&mut is_ready) {
             return;
         }
         if deadline.is_over() {
-            let what = format!("no reader is ready {:.1?} after the recovery", begun.elapsed());
+            let what = format!("no reader is ready {:.1?} after the recovery: {said}", begun.elapsed());
             WRONG.lock().unwrap().push((world.name.clone(), what));
             return;
         }
