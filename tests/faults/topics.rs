@@ -2,6 +2,7 @@
 
 use crate::kafka::{add_partitions, create_topics, delete_records, delete_topics};
 use crate::load::{Load, RECOVERY, Report, judge};
+use crate::watch;
 use crate::world::{World, shared_kafka, wait_for};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -75,6 +76,8 @@ pub fn markers(times: u32, _: &mut StdRng) -> Report {
             (world.number(next) == Some(30)).then_some(())
         });
         reader.kill_9();
+        // What it has counted is deleted below.
+        watch::forget(&world);
         world.topics.iter().for_each(|topic| delete_records(&world.kafka, topic, 0, 10));
         let mut load = Load::start(world);
         let mut reader = load.world.reader(&[]);

@@ -191,6 +191,11 @@ pub fn recovered(world: &World, told: Duration) {
     }
 }
 
+/// What the readers of a world have counted so far does not count: it will be deleted.
+pub fn forget(world: &World) {
+    READERS.lock().unwrap().retain(|reader| reader.group != world.name);
+}
+
 /// Checks what the readers of a world have shown. Notes the batches that they have counted and that the tables do
 /// not have: as many as Postgres may have forgotten.
 pub fn judge(world: &World, report: &mut Report) {
