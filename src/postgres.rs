@@ -30,7 +30,7 @@ mod way;
 
 pub use address::Address;
 pub use connecting::explain_limit;
-pub use error::{PostgresError, Remedy};
+pub use error::{PostgresError, Remedy, chain};
 pub use probe::{Diagnosis, Probe, judge, probe};
 pub use publication::check_deletes;
 pub use read_only::{Column, QueryError, ReadOnly};

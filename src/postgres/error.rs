@@ -6,6 +6,7 @@
 
 use super::sqlstate::SqlState;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use std::error::Error;
 use std::time::Duration;
 
 /// A failure of Postgres.
@@ -164,6 +165,13 @@ impl From<DieselError> for PostgresError {
             _ => PostgresError::Statement(error.into()),
         }
     }
+}
+
+/// An error and its causes, in one line: libpq's sentences have several.
+pub fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+    format!("{error}{causes}").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! **None of them reads more for a population with more snapshots**: a list ends at its limit by the index
 //! `batches_snapshots`, and all else is found by the ids of batches. Where a population has fewer snapshots than
-//! the limit, the rest of the index is read, but no row of another population. Only the names of all populations
-//! take a look at every batch, and are asked for seldom.
+//! the limit, the rest of the index is read, but no row of another population. Only the names of all populations,
+//! which are asked for seldom, and a population that is named by its hash take a look at every batch.
 
 mod rows;
 

@@ -12,9 +12,8 @@ use super::desk::Desk;
 use super::draw;
 use super::queries::{Population, Queries, Version};
 use super::request::Question;
-use crate::postgres::{Address, Client, Isolation, PostgresError, Watch};
+use crate::postgres::{Address, Client, Isolation, PostgresError, Watch, chain};
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -72,7 +71,7 @@ impl Worker {
             if let Err(error) = done {
                 self.client = None;
                 tracing::debug!(%error, "the page cannot read");
-                self.desk.is_away(sentence(&error));
+                self.desk.is_away(chain(&error));
                 sleep(PAUSE);
             }
             sleep((begun.elapsed() * 9).min(LONGEST_REST));
@@ -104,7 +103,7 @@ impl Worker {
                     self.client = None;
                     let version = self.version()?;
                     tracing::debug!(%error, ?question, "the page cannot show something");
-                    let why = sentence(&error);
+                    let why = chain(&error);
                     let answer = draw::failed(&question, &why);
                     self.desk.fail(question, version, why, answer);
                 }
@@ -171,14 +170,4 @@ impl Worker {
             work(&mut queries, &mut populations.0)
         })
     }
-}
-
-/// An error with its causes, in one line.
-fn sentence(error: &PostgresError) -> String {
-    let (mut text, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

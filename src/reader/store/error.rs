@@ -1,7 +1,7 @@
 //! What can go wrong between the reader and its tables.
 
 use super::ownership::Ownership;
-use crate::postgres::PostgresError;
+use crate::postgres::{PostgresError, chain};
 use diesel::result::Error as DieselError;
 
 /// A failure of the store.
@@ -140,9 +140,7 @@ impl StoreError {
 
     /// The error and its causes, in one line.
     pub fn chain(&self) -> String {
-        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
-        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-        format!("{self}{causes}").split_whitespace().collect::<Vec<_>>().join(" ")
+        chain(self)
     }
 
     /// Whether the connection is sound, so that the statement itself is to blame.
