@@ -32,6 +32,16 @@ impl World {
         self.execute("UPDATE segments_day SET day = day - interval '300 years'");
     }
 
+    /// Stores a batch in each of the first two windows.
+    fn fill_two_windows(&self) {
+        let mut reader = self.reader(&[]);
+        self.store_one();
+        self.end_day();
+        self.store_one();
+        reader.wait_until_it_says("began a window");
+        reader.stop();
+    }
+
     fn wait_for_number(&self, query: &str, wanted: impl Fn(i64) -> bool) -> i64 {
         wait_for(query, || self.number(query).filter(|found| wanted(*found)))
     }
@@ -201,12 +211,7 @@ fn a_window_that_was_dropped_is_not_to_blame_for_what_fails_later() {
 #[test]
 fn a_query_of_somebody_else_keeps_a_window_and_stalls_no_commit() {
     let world = World::new("long_query", 1);
-    let mut reader = world.reader(&[]);
-    world.store_one();
-    world.end_day();
-    world.store_one();
-    reader.wait_until_it_says("began a window");
-    reader.stop();
+    world.fill_two_windows();
     world.execute("UPDATE batches SET stored_at = stored_at - interval '10 days'");
     let mut other = world.connect();
     other.batch_execute("BEGIN; SELECT count(*) FROM segments").unwrap();
@@ -278,12 +283,7 @@ fn autovacuum_of_a_past_window_gives_way_to_its_drop() {
 #[test]
 fn windows_begin_in_time_beside_one_that_cannot_be_dropped_and_ones_that_cannot_be_covered() {
     let world = World::new("in_time", 1);
-    let mut reader = world.reader(&[]);
-    world.store_one();
-    world.end_day();
-    world.store_one();
-    reader.wait_until_it_says("began a window");
-    reader.stop();
+    world.fill_two_windows();
     world.execute("UPDATE batches SET stored_at = stored_at - interval '10 days' WHERE id < 10000000000");
     // The lock of a VACUUM that nobody cancels.
     let mut vacuum = world.connect();
