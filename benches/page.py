@@ -120,7 +120,7 @@ def commits(address: tuple[str, int]) -> tuple[float, int]:
 
 def get(address: tuple[str, int], path: str) -> bytes:
     with socket.create_connection(address, 10) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         parts = []
         while part := connection.recv(1 << 18):
             parts.append(part)
