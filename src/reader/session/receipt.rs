@@ -147,22 +147,25 @@ impl Commit {
         batches.flat_map(|(batch, id)| populations.compare(rules, *id, batch)).collect()
     }
 
-    /// What it has stored, once it succeeded at `now`, but for shifts.
-    pub(super) fn receipt(self, took: Duration, now: DateTime<Utc>) -> Receipt {
+    /// What it has stored, once it succeeded at `now`, but for shifts; and its batches, which nobody needs any more.
+    pub(super) fn receipt(self, took: Duration, now: DateTime<Utc>) -> (Receipt, Vec<Scored>) {
         let produced = self.batches().filter_map(|batch| batch.produced_at);
         // The clocks of two machines may differ by more than that.
         let latencies = produced.map(|at| (now - at).to_std().unwrap_or_default()).collect();
         let batches = self.parts.iter().map(|part| part.batches.len()).sum();
         let customers = self.batches().map(Scored::customers).sum();
-        let (mut parts, mut dead_letters) = (Vec::new(), Vec::new());
+        let (mut parts, mut dead_letters, mut stored) = (Vec::new(), Vec::new(), Vec::new());
         for (part, weight) in self.parts.into_iter().zip(self.weights) {
             let Part { partition, expected, next, .. } = part;
+            stored.extend(part.batches);
             parts.push(StoredPart { partition, owner: expected.owner, next, weight });
             let refused = |DeadLetter { message, problem, .. }| RefusedMessage { id: message.id(), problem };
             dead_letters.extend(part.dead_letters.into_iter().map(refused));
         }
         let (shifts, populations) = (Vec::new(), Shifts::default());
-        Receipt { parts, batches, customers, dead_letters, took, latencies, shifts, populations }
+        let receipt =
+            Receipt { parts, batches, customers, dead_letters, took, latencies, shifts, populations };
+        (receipt, stored)
     }
 }
 
@@ -239,7 +242,7 @@ mod tests {
         let [part] = &second.parts[..] else { panic!("{second:?}") };
         assert_eq!((part.expected, part.next), (OWNER, [0; 3].into()));
         assert_eq!(second.only, Some(MessageId { metric: Metric::Recency, partition: 0, offset: 1 }));
-        let receipt = second.receipt(Duration::ZERO, DateTime::UNIX_EPOCH + Duration::from_secs(2));
+        let (receipt, _) = second.receipt(Duration::ZERO, DateTime::UNIX_EPOCH + Duration::from_secs(2));
         assert_eq!(receipt.latencies, [Duration::from_secs(2)], "its messages are of the beginning of 1970");
         assert_eq!((receipt.batches, receipt.customers, receipt.parts[0].weight), (1, 2, weight));
         assert_eq!(receipt.parts[0].owner, OWNER.owner);
@@ -267,7 +270,7 @@ mod tests {
         let letters = vec![refused(Metric::Monetary, 4), refused(Metric::Recency, 6)];
         let commit = build(selection(letters, &[]), &mut pairing, &mut held).unwrap();
         assert_eq!(commit.only, None, "two outcomes");
-        let receipt = commit.receipt(Duration::ZERO, DateTime::UNIX_EPOCH);
+        let (receipt, _) = commit.receipt(Duration::ZERO, DateTime::UNIX_EPOCH);
         let named: BTreeSet<_> = receipt.dead_letters.iter().map(|l| (l.id.metric, l.id.offset)).collect();
         assert_eq!(named, BTreeSet::from([(Metric::Monetary, 4), (Metric::Recency, 6)]));
         assert!(receipt.dead_letters.iter().all(|letter| letter.problem.reason == Reason::Unpaired));

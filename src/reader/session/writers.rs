@@ -13,7 +13,7 @@ use chrono::Utc;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 
 /// See the module.
 pub(super) struct Writers {
@@ -89,7 +89,10 @@ impl Writers {
             let result = store.commit(&rules, &commit.parts).map(|ids| {
                 let (took, now) = (begun.elapsed(), Utc::now());
                 let shifts = commit.shifts(&rules, &ids, &mut populations);
-                Receipt { shifts, populations, ..commit.receipt(took, now) }
+                let (receipt, stored) = commit.receipt(took, now);
+                // To free thousands of batches takes milliseconds, in which this connection can be at work again.
+                spawn_blocking(move || drop(stored));
+                Receipt { shifts, populations, ..receipt }
             });
             Committed { store, partitions, only, result }
         });

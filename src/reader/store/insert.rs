@@ -4,8 +4,8 @@ use super::windows::{self, Window};
 use super::{KafkaSource, Part, StoreError, Watch, rows};
 use crate::failpoint;
 use crate::metric::Metric;
-use crate::postgres::{Statements, schema};
-use crate::reader::grid::CELLS;
+use crate::postgres::{Numbers, Statements, schema};
+use crate::reader::grid::{CELLS, Cells};
 use crate::reader::key;
 use crate::reader::score::{Rules, Scored};
 use chrono::{DateTime, Utc};
@@ -123,29 +123,34 @@ const INSERT_BATCHES: &str = "
         batch_key, population, as_of, customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges,
         produced_at, edges_from, fixed_metrics, rf_customers, rf_recency, rf_frequency, rf_monetary)
     SELECT id, $1, partition, recency, frequency, monetary, key, population, as_of, customers, $2, $3,
-        ($4::float8[])[(6 * n - 5)::int : (6 * n)::int], ($5::float8[])[(6 * n - 5)::int : (6 * n)::int], ($6::float8[])[(6 * n - 5)::int : (6 * n)::int],
+        ($4::float8[])[6 * n - 5 : 6 * n], ($5::float8[])[6 * n - 5 : 6 * n], ($6::float8[])[6 * n - 5 : 6 * n],
         produced, $17, $18,
-        ($19::int4[])[(25 * n - 24)::int : (25 * n)::int],
-        CASE WHEN ($20::float8[])[(25 * n)::int] <> 'NaN' THEN ($20::float8[])[(25 * n - 24)::int : (25 * n)::int] END,
-        CASE WHEN ($21::float8[])[(25 * n)::int] <> 'NaN' THEN ($21::float8[])[(25 * n - 24)::int : (25 * n)::int] END,
-        CASE WHEN ($22::float8[])[(25 * n)::int] <> 'NaN' THEN ($22::float8[])[(25 * n - 24)::int : (25 * n)::int] END
+        ($19::int4[])[25 * n - 24 : 25 * n],
+        CASE WHEN ($20::float8[])[25 * n] <> 'NaN' THEN ($20::float8[])[25 * n - 24 : 25 * n] END,
+        CASE WHEN ($21::float8[])[25 * n] <> 'NaN' THEN ($21::float8[])[25 * n - 24 : 25 * n] END,
+        CASE WHEN ($22::float8[])[25 * n] <> 'NaN' THEN ($22::float8[])[25 * n - 24 : 25 * n] END
     FROM unnest($7::int8[], $8::int4[], $9::int8[], $10::int8[], $11::int8[], $12::text[], $13::text[],
-        $14::timestamptz[], $15::int4[], $16::timestamptz[])
-        WITH ORDINALITY AS b (id, partition, recency, frequency, monetary, key, population, as_of, customers, produced, n)";
+        $14::timestamptz[], $15::int4[], $16::timestamptz[], $23::int4[])
+        AS b (id, partition, recency, frequency, monetary, key, population, as_of, customers, produced, n)";
+
+/// In place of sums that are not finite. Not nulls: Postgres finds its way in an array with nulls only by reading it
+/// from the start.
+const NO_SUMS: Cells<f64> = [f64::NAN; CELLS];
 
 /// Inserts a row per batch.
-fn batches(
+fn batches<'a>(
     statements: &mut impl Statements,
-    Added { rules, source, ids, scored, .. }: Added<'_>,
+    Added { rules, source, ids, scored, .. }: Added<'a>,
 ) -> Result<(), StoreError> {
     // The edges end to end, six per batch.
-    let edges =
-        |metric: Metric| -> Vec<f64> { scored.iter().flat_map(|batch| batch.cuts[metric].edges).collect() };
-    let cells: Vec<i32> = scored.iter().flat_map(|batch| batch.grid.customers).collect();
-    // NaN where there are none: Postgres finds its way in an array with nulls only by reading it from the start.
-    let sums = |metric: Metric| -> Vec<f64> {
-        scored.iter().flat_map(|batch| batch.grid.sums[metric].unwrap_or([f64::NAN; CELLS])).collect()
+    let edges = |metric: Metric| Numbers::of_f64(scored.iter().map(|batch| &batch.cuts[metric].edges[..]));
+    let cells = Numbers::of_i32(scored.iter().map(|batch| &batch.grid.customers[..]));
+    let sums = |metric: Metric| {
+        let of = |batch: &'a Scored| batch.grid.sums[metric].as_ref().map_or(&NO_SUMS[..], |sums| &sums[..]);
+        Numbers::of_f64(scored.iter().copied().map(of))
     };
+    // Not WITH ORDINALITY: its numbers are bigint, and places in arrays are int.
+    let numbers: Vec<i32> = (1..).take(scored.len()).collect();
     let offsets = |metric: Metric| -> Vec<i64> { scored.iter().map(|b| b.offsets[metric]).collect() };
     let partitions: Vec<i32> = scored.iter().map(|batch| batch.partition).collect();
     let keys: Vec<Option<String>> = scored.iter().map(|b| b.key.as_deref().map(key::text)).collect();
@@ -176,7 +181,8 @@ fn batches(
         .bind::<Array<Integer>, _>(cells)
         .bind::<Array<Double>, _>(sums(Metric::Recency))
         .bind::<Array<Double>, _>(sums(Metric::Frequency))
-        .bind::<Array<Double>, _>(sums(Metric::Monetary));
+        .bind::<Array<Double>, _>(sums(Metric::Monetary))
+        .bind::<Array<Integer>, _>(numbers);
     all_taken("batches", scored.len(), statements.execute(insert)?)
 }
 
