@@ -211,6 +211,53 @@ fn no_view_reads_partitions_that_it_does_not_need() {
     }
 }
 
+/// How many rows of `batches` a query reads.
+fn batches_read(world: &World, query: &str) -> i64 {
+    #[derive(QueryableByName)]
+    struct Read {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        rows: i64,
+    }
+    let read =
+        "SELECT seq_tup_read + idx_tup_fetch AS rows FROM pg_stat_xact_user_tables WHERE relname = 'batches'";
+    let read = world.connect().transaction(|connection| {
+        connection.batch_execute(query)?;
+        diesel::sql_query(read).get_result::<Read>(connection)
+    });
+    read.unwrap().rows
+}
+
+#[test]
+fn a_list_of_the_newest_snapshots_reads_little_more_than_it_lists() {
+    let world = World::new("newest_snapshots", 1);
+    world.catch_up(&[]);
+    // Most have no population, as when nobody names one; every tenth is of a shop. The group `few` has ten.
+    world
+        .connect()
+        .batch_execute(
+            "INSERT INTO batches (id, consumer_group, partition, recency_offset, frequency_offset, monetary_offset, population,
+                as_of, produced_at, customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges)
+             SELECT n, CASE WHEN n % 2000 = 0 THEN 'few' ELSE 'many' END, 0, n, n, n, CASE WHEN n % 10 = 0 THEN 'shop' END,
+                now() + n * interval '1 minute', now(), 200, 'share', 'default', '{1,2,3,4,5,6}', '{1,2,3,4,5,6}',
+                '{1,2,3,4,5,6}' FROM generate_series(1, 20000) n;
+             ANALYZE",
+        )
+        .unwrap();
+    for (query, most) in [
+        ("SELECT * FROM snapshots ORDER BY as_of DESC LIMIT 20", 100),
+        ("SELECT * FROM snapshots WHERE population IS NULL ORDER BY as_of DESC LIMIT 20", 100),
+        ("SELECT * FROM snapshots WHERE population = 'shop' ORDER BY as_of DESC LIMIT 20", 500),
+        ("SELECT * FROM snapshots WHERE consumer_group = 'many' ORDER BY as_of DESC LIMIT 20", 100),
+        ("SELECT * FROM snapshots WHERE consumer_group = 'few' ORDER BY as_of DESC LIMIT 20", 100),
+        ("SELECT * FROM snapshots WHERE batch_id = 12345", 10),
+        // Which groups and populations there are, every batch tells.
+        ("SELECT * FROM latest_snapshots", 20_000 + 100),
+    ] {
+        let read = batches_read(&world, query);
+        assert!(read <= most, "{read} rows: {query}");
+    }
+}
+
 /// A table of numbers, one a line, of a query.
 fn lines(world: &World, query: &str) -> Vec<String> {
     #[derive(QueryableByName)]

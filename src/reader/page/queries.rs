@@ -43,9 +43,9 @@ const HASHES_OF_LONG: &str = "
 /// Of several batches for one `as_of`, the first of this order counts, as in the view `snapshots`.
 const COUNTS_FIRST: &str = "produced_at DESC NULLS LAST, batch_key COLLATE \"C\" DESC NULLS LAST, partition DESC, recency_offset DESC";
 
-/// The snapshots of the group, newest first: what the view `snapshots` has, which cannot stop at a limit
-/// where the population is null. **It walks from time to time, so that it reads no more than it lists**, if
-/// the planner has no other choice ([`WALK`]).
+/// The snapshots of the group, newest first: what the view `snapshots` has, which reads the batches of all
+/// populations up to its limit. **It walks from time to time, so that it reads no more than it lists**, if the
+/// planner has no other choice ([`WALK`]).
 const SNAPSHOTS: &str = "
     WITH RECURSIVE walk (at, place) AS (
         (SELECT as_of, 1 FROM batches
@@ -88,7 +88,7 @@ const SNAPSHOTS: &str = "
     ) AS p ON true
     ORDER BY l.as_of DESC, l.population DESC";
 
-/// While [`SNAPSHOTS`] are read, the index on group and time is the only way to their order. (The planner
+/// While [`SNAPSHOTS`] are read, the index on time and group is the only way to their order. (The planner
 /// cannot know how many batches are of a population that a parameter names, and would rather sort them all.)
 const WALK: &str =
     "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off";
