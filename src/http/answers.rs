@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Either};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use std::future::{Ready, ready};
@@ -135,6 +135,9 @@ fn of_site(reply: Reply) -> Response<Full<Bytes>> {
     let mut response = response(status, reply.media_type, Bytes::from_owner(reply.body));
     for (name, value) in OF_SITE {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if let Some(age) = reply.age {
+        response.headers_mut().insert(AGE, HeaderValue::from(age.as_secs()));
     }
     response
 }

@@ -4,6 +4,7 @@
 
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a daemon answers itself: given what was asked, an answer that may come later; `None` if there is no
 /// such path. **It is called on the server's thread and must not block.**
@@ -27,6 +28,8 @@ pub struct Reply {
     pub media_type: &'static str,
     /// The body; many answers may share it.
     pub body: Arc<[u8]>,
+    /// How old it is, if that is to be said: it was made for somebody else, and may not be true any more.
+    pub age: Option<Duration>,
 }
 
 impl Asked {

@@ -75,20 +75,21 @@ impl Page {
         match route {
             Route::Page(view, seen) => self.page(view, seen.as_deref()).await,
             Route::File(media_type, content) => {
-                Reply { status: 200, media_type, body: content.as_bytes().into() }
+                Reply { status: 200, media_type, body: content.as_bytes().into(), age: None }
             }
             Route::Api(question) => {
                 let told = self.desk.ask(question, LONGEST_WAIT).await;
-                let answer = told.answer.filter(|_| told.trouble.is_none()).unwrap_or_else(|| {
-                    let why = told.trouble.map_or_else(|| "no answer".to_owned(), |trouble| trouble.what);
-                    Arc::new(json::problem(503, &why))
-                });
-                Reply { status: answer.status, media_type: JSON, body: Arc::clone(&answer.body) }
+                match (&told.answer, &told.trouble) {
+                    (Some(answer), None) => {
+                        Reply { age: told.age(), ..reply(answer.status, JSON, &answer.body) }
+                    }
+                    (_, trouble) => {
+                        let why = trouble.as_ref().map_or("no answer", |trouble| trouble.what.as_str());
+                        reply(503, JSON, &json::problem(503, why).body)
+                    }
+                }
             }
-            Route::Refused(status, why) => {
-                let Answer { status, body, .. } = json::problem(status, &why);
-                Reply { status, media_type: JSON, body }
-            }
+            Route::Refused(status, why) => reply(status, JSON, &json::problem(status, &why).body),
         }
     }
     /// The page; without the figures if the browser has them already, which are `seen`.
@@ -101,7 +102,8 @@ impl Page {
         };
         let Some(answer) = &told.answer else {
             let reader = self.reader(&told);
-            return reply(503, view::frame(&self.group, &reader, "", "", "").into_bytes().into());
+            let body = view::frame(&self.group, &reader, "", "", "").into_bytes();
+            return reply(503, HTML, &body.into());
         };
         let tag = matrix
             .as_ref()
@@ -116,7 +118,7 @@ impl Page {
             };
             view::frame(&self.group, &reader, snapshot, matrix, &tag)
         });
-        reply(answer.status, body)
+        reply(answer.status, HTML, &body)
     }
 
     /// The movements between two batches, or why there are none.
@@ -139,8 +141,9 @@ impl Page {
     }
 }
 
-fn reply(status: u16, body: Arc<[u8]>) -> Reply {
-    Reply { status, media_type: HTML, body }
+/// An answer that was made for this question.
+fn reply(status: u16, media_type: &'static str, body: &Arc<[u8]>) -> Reply {
+    Reply { status, media_type, body: Arc::clone(body), age: None }
 }
 
 /// Answers are made from text.

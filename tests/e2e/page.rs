@@ -464,6 +464,39 @@ fn a_page_without_postgres_says_so_in_time_keeps_its_figures_and_comes_back() {
     }
 }
 
+#[test]
+fn json_of_before_says_how_old_it_is_while_postgres_is_slow() {
+    let postgres = Server::postgres();
+    let world = World::on("page_age", &shared_kafka(), &postgres.address, 1);
+    crate::kafka::create_topics(&world.kafka, &world.topics, 1);
+    let reader = world.reader(&ANY_PORT);
+    let probe = Probe::of(&reader);
+    month(&world, 1);
+    world.wait_for_batches(1);
+    // In seconds.
+    let age = |answer: &Answer| -> Option<u64> {
+        let head = answer.head.to_lowercase();
+        Some(head.split_once("\r\nage: ")?.1.split("\r\n").next()?.parse().expect("a number of seconds"))
+    };
+    let begun = Instant::now();
+    let fresh =
+        wait_for("the batch", || Some(probe.get("/api/batches")).filter(|list| list.body.contains("2026")));
+    assert_eq!((fresh.code, age(&fresh)), (200, None), "{}", fresh.head);
+    postgres.run_with("signal", &["STOP"]);
+    let old = wait_for("an answer of before", || {
+        let answer = probe.get("/api/batches");
+        (answer.code == 200 && age(&answer).is_some()).then_some(answer)
+    });
+    let limit = begun.elapsed().as_secs() + 1;
+    assert!((2..=limit).contains(&age(&old).unwrap()), "{} after {limit} s", old.head);
+    assert_eq!(old.body, fresh.body, "its fields are those of always");
+    postgres.run_with("signal", &["CONT"]);
+    wait_for("an answer of now", || {
+        let answer = probe.get("/api/batches");
+        (answer.code == 200 && age(&answer).is_none()).then_some(())
+    });
+}
+
 /// Asks for the page as its script does until it is as awaited.
 fn asked_until(probe: &Probe, is_awaited: impl Fn(&Answer) -> bool) -> Answer {
     let deadline = Deadline::of(Duration::from_secs(30));

@@ -59,6 +59,13 @@ pub struct Told {
     pub trouble: Option<Trouble>,
 }
 
+impl Told {
+    /// How old the answer is, if it is an earlier one.
+    pub fn age(&self) -> Option<Duration> {
+        (Utc::now() - self.of?).to_std().ok()
+    }
+}
+
 impl From<Arc<Answer>> for Told {
     fn from(answer: Arc<Answer>) -> Self {
         Self { answer: Some(answer), of: None, trouble: None }
