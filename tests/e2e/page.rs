@@ -250,6 +250,43 @@ fn only_an_earlier_snapshot_of_the_same_population_is_compared_with() {
 }
 
 #[test]
+fn snapshots_of_one_second_are_told_apart_wherever_they_are_listed() {
+    let world = World::new("page_second", 1);
+    let reader = world.reader(&ANY_PORT);
+    let probe = Probe::of(&reader);
+    let times = ["2026-01-01T00:00:00Z", "2026-01-01T12:00:00.25Z", "2026-01-01T12:00:00.750001Z"];
+    for (number, as_of) in times.into_iter().enumerate() {
+        send(&world, &Sent { key: as_of, as_of, population: None, ids: true }, 50, number as u64);
+    }
+    // A name that is empty is listed with none.
+    let twin = Sent { key: "twin", as_of: times[0], population: Some(""), ids: true };
+    send(&world, &twin, 50, 7);
+    world.wait_for_batches(4);
+    let id = |condition: &str| world.number(&format!("SELECT id FROM batches WHERE {condition}")).unwrap();
+    let twins = ["population = ''", "population IS NULL AND as_of = '2026-01-01Z'"].map(id);
+    let page = probe.get("/?population=").body;
+    let [of_empty, of_none] = twins.map(|id| format!("2026-01-01, batch {id}"));
+    let late = ["2026-01-01 12:00:00.750 UTC", "2026-01-01 12:00:00.250 UTC"];
+    assert_eq!(texts(&page, "batch")[1..], [late[0], late[1], &of_none, &of_empty], "{page}");
+    assert_eq!(texts(&page, "since"), [late[1], &of_none, &of_empty]);
+    let heading = format!("{}</time></h2>", late[0]);
+    assert!(
+        page.contains(&heading)
+            && page
+                .contains(&format!("Changes since <time datetime=\"2026-01-01T12:00:00.250Z\">{}", late[1])),
+        "{page}"
+    );
+}
+
+/// What people read in a list of the page.
+fn texts(page: &str, list: &str) -> Vec<String> {
+    let begin = page.split_once(&format!("<select id=\"{list}\"")).map_or("", |(_, rest)| rest);
+    let list = begin.split_once("</select>").map_or("", |(list, _)| list);
+    let text = |option: &str| Some(option.split_once('>')?.1.split_once("</option>")?.0.to_owned());
+    list.split("<option ").skip(1).filter_map(text).collect()
+}
+
+#[test]
 fn on_a_loopback_address_the_name_of_another_site_gets_nothing_but_health_and_metrics() {
     let world = World::new("page_host", 1);
     let reader = world.reader(&ANY_PORT);

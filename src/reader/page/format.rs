@@ -4,6 +4,7 @@
 //! ([`Number`]).
 
 use chrono::{DateTime, SecondsFormat, Timelike as _, Utc};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many characters of a name are shown.
 const LONGEST_NAME: usize = 48;
@@ -36,6 +37,18 @@ pub struct Moment {
     /// For programs.
     pub exact: String,
 }
+
+/// Times that stand beside each other: none of them is written like another one.
+#[derive(Clone, Debug, Default)]
+pub struct Times(BTreeMap<i64, BTreeSet<u32>>);
+
+/// How a time is written among others of the same second: the unit, in nanoseconds, that tells them apart, and the
+/// format. (Postgres has microseconds.)
+const FRACTIONS: [(u32, &str); 3] = [
+    (1_000_000, "%Y-%m-%d %H:%M:%S%.3f UTC"),
+    (1_000, "%Y-%m-%d %H:%M:%S%.6f UTC"),
+    (1, "%Y-%m-%d %H:%M:%S%.9f UTC"),
+];
 
 /// There is no number.
 const NOTHING: &str = "–";
@@ -107,6 +120,31 @@ impl Moment {
             text: time.format(format).to_string(),
             exact: time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
         }
+    }
+}
+
+impl Times {
+    /// Of these times, some of which may be equal.
+    pub fn new(times: impl IntoIterator<Item = DateTime<Utc>>) -> Self {
+        let mut seconds: BTreeMap<i64, BTreeSet<u32>> = BTreeMap::new();
+        for time in times {
+            seconds.entry(time.timestamp()).or_default().insert(time.timestamp_subsec_nanos());
+        }
+        Self(seconds)
+    }
+
+    /// One of them: as short as alone, unless another one lies within the same second.
+    pub fn moment(&self, time: DateTime<Utc>) -> Moment {
+        let alone = Moment::new(time);
+        let Some(of_second) = self.0.get(&time.timestamp()).filter(|of_second| of_second.len() > 1) else {
+            return alone;
+        };
+        let tells_apart = |(unit, _): &&(u32, &str)| {
+            let written: BTreeSet<u32> = of_second.iter().map(|nanos| nanos / unit).collect();
+            written.len() == of_second.len()
+        };
+        let format = FRACTIONS.iter().find(tells_apart).map(|(_, format)| *format);
+        Moment { text: format.map_or(alone.text, |format| time.format(format).to_string()), ..alone }
     }
 }
 
@@ -224,5 +262,41 @@ mod tests {
                 time.parse::<DateTime<Utc>>().unwrap()
             );
         }
+    }
+
+    #[test]
+    fn times_within_a_second_have_as_many_digits_as_tell_them_apart_and_others_have_none() {
+        let texts = |times: &[&str]| {
+            let times: Vec<DateTime<Utc>> = times.iter().map(|time| time.parse().unwrap()).collect();
+            let beside = Times::new(times.iter().copied());
+            times.iter().map(|&time| beside.moment(time).text).collect::<Vec<_>>()
+        };
+        let by_milliseconds = [
+            "2026-01-31T12:30:01.5Z",
+            "2026-01-31T12:30:01.7000009Z",
+            "2026-01-31T12:30:02.7Z",
+            "2026-02-01T00:00:00Z",
+            "2026-02-01T00:00:00Z",
+        ];
+        let written = [
+            "2026-01-31 12:30:01.500 UTC",
+            "2026-01-31 12:30:01.700 UTC",
+            "2026-01-31 12:30:02 UTC",
+            "2026-02-01",
+            "2026-02-01",
+        ];
+        assert_eq!(texts(&by_milliseconds), written);
+        let by_microseconds =
+            ["2026-02-01T00:00:00Z", "2026-02-01T00:00:00.000001Z", "2026-02-01T00:00:00.9Z"];
+        let written = [
+            "2026-02-01 00:00:00.000000 UTC",
+            "2026-02-01 00:00:00.000001 UTC",
+            "2026-02-01 00:00:00.900000 UTC",
+        ];
+        assert_eq!(texts(&by_microseconds), written, "a midnight among others is no date");
+        let before_1970 = ["1969-12-31T23:59:59.25Z", "1969-12-31T23:59:59.75Z"];
+        assert_eq!(texts(&before_1970), ["1969-12-31 23:59:59.250 UTC", "1969-12-31 23:59:59.750 UTC"]);
+        let elsewhere = Times::default().moment("2026-01-31T12:30:01.5Z".parse().unwrap());
+        assert_eq!(elsewhere.text, "2026-01-31 12:30:01 UTC");
     }
 }

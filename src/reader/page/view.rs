@@ -9,7 +9,7 @@ mod movements;
 mod palette;
 
 use super::answers::{Answer, Told};
-use super::format::{Moment, Name, Number};
+use super::format::{Moment, Name, Number, Times};
 use super::queries::{Batch, Cell, Move, Population, Rule, Snapshot, Summary};
 use super::request::{Named, View, address};
 use crate::health::Status;
@@ -64,6 +64,12 @@ impl Shown {
     /// The snapshots that are shown.
     fn listed(&self) -> &[Snapshot] {
         &self.window[..self.window.len().min(LOOKS_BACK.into())]
+    }
+
+    /// All times that are shown.
+    fn times(&self) -> Times {
+        let of_window = self.window.iter().map(|snapshot| snapshot.as_of);
+        Times::new(of_window.chain([self.batch.as_of]).chain(self.before.as_ref().map(|before| before.as_of)))
     }
 }
 
@@ -199,7 +205,7 @@ pub fn page(pages: &Pages<'_>) -> Answer {
         unfit: unfit.as_deref(),
         populations: if has_several { population_choices(populations, population) } else { Vec::new() },
         population: kept,
-        snapshots: window.iter().map(|snapshot| choice(snapshot, batch)).collect(),
+        snapshots: shown.as_ref().map_or_else(Vec::new, |shown| choices(window, &shown.times(), batch)),
         is_live,
         is_newest: batch.is_some_and(is_newest),
         older: older.and_then(|oldest| oldest.previous_batch_id).map(|id| to(Some(id))),
@@ -256,13 +262,19 @@ fn population_choices(populations: &BTreeSet<Population>, chosen: &Named) -> Vec
     choices
 }
 
-fn choice(snapshot: &Snapshot, chosen: Option<i64>) -> Choice {
-    let name = Moment::new(snapshot.as_of).text;
-    Choice {
+/// Snapshots to choose from. Those of one time differ by their batches. (A name that is empty and none have one list.)
+fn choices(snapshots: &[Snapshot], times: &Times, chosen: Option<i64>) -> Vec<Choice> {
+    let name = |snapshot: &Snapshot| {
+        let text = times.moment(snapshot.as_of).text;
+        let has_twin = snapshots.iter().filter(|other| other.as_of == snapshot.as_of).count() > 1;
+        if has_twin { format!("{text}, batch {}", snapshot.batch_id) } else { text }
+    };
+    let choice = |snapshot: &Snapshot| Choice {
         value: snapshot.batch_id.to_string(),
-        name: Name { text: name, title: String::new() },
+        name: Name { text: name(snapshot), title: String::new() },
         is_chosen: chosen == Some(snapshot.batch_id),
-    }
+    };
+    snapshots.iter().map(choice).collect()
 }
 
 /// Nothing but memory could be missing.

@@ -1,6 +1,6 @@
 //! The shares of segments over time, as areas on top of each other.
 
-use super::super::format::{Moment, Name, percent};
+use super::super::format::{Moment, Name, Times, percent};
 use super::super::queries::{Rule, Snapshot};
 use super::palette::Palette;
 use chrono::{DateTime, Utc};
@@ -51,7 +51,13 @@ struct Column<'a> {
 
 impl Chart {
     /// Of these snapshots, newest first. `None` if fewer than two have sums.
-    pub fn new(window: &[Snapshot], rules: &[Rule], palette: &Palette, shown: i64) -> Option<Self> {
+    pub fn new(
+        window: &[Snapshot],
+        rules: &[Rule],
+        palette: &Palette,
+        shown: i64,
+        times: &Times,
+    ) -> Option<Self> {
         let columns: Vec<Column<'_>> =
             window.iter().rev().filter_map(|snapshot| column(snapshot, rules)).collect();
         let (first, last) = (columns.first()?, columns.last()?);
@@ -85,8 +91,8 @@ impl Chart {
         Some(Self {
             areas,
             count: columns.len(),
-            from: Moment::new(first.as_of),
-            to: Moment::new(last.as_of),
+            from: times.moment(first.as_of),
+            to: times.moment(last.as_of),
             marked: marked.map(|column| format!("{:.0}", x(column))),
         })
     }
@@ -160,7 +166,7 @@ mod tests {
             snapshot(1, Some([0, 9])),
             snapshot(0, Some([3, 1])),
         ];
-        let chart = Chart::new(&window, &rules, &palette, 1).unwrap();
+        let chart = Chart::new(&window, &rules, &palette, 1, &Times::default()).unwrap();
         assert_eq!((chart.count, chart.marked.as_deref()), (3, Some("300")));
         let paths: Vec<(&str, &str)> =
             chart.areas.iter().map(|area| (area.name.text.as_str(), area.path.as_str())).collect();
@@ -175,6 +181,9 @@ mod tests {
             (chart.areas[0].first.as_str(), chart.areas[0].last.as_str()),
             ("25.0\u{a0}%", "50.0\u{a0}%")
         );
-        assert!(Chart::new(&window[3..4], &rules, &palette, 1).is_none(), "one is no line");
+        assert!(
+            Chart::new(&window[3..4], &rules, &palette, 1, &Times::default()).is_none(),
+            "one is no line"
+        );
     }
 }

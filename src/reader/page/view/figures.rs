@@ -1,10 +1,10 @@
 //! The figures of a batch: what `snapshot.html` shows of it.
 
-use super::super::format::{Moment, Name, Number};
-use super::super::queries::{Batch, Cell, Summary};
+use super::super::format::{Moment, Name, Number, Times};
+use super::super::queries::{Batch, Cell, Snapshot, Summary};
 use super::chart::Chart;
 use super::palette::Palette;
-use super::{Choice, Shown, choice};
+use super::{Choice, Shown, choices};
 use std::collections::BTreeMap;
 
 /// See the module.
@@ -110,14 +110,15 @@ pub struct SegmentRow {
 impl Figured {
     pub fn new(shown: &Shown) -> Self {
         let Shown { batch, before, is_chosen, summaries, cells, rules, window } = shown;
+        let times = shown.times();
         let palette = Palette::new(rules.iter().filter(|rule| rule.segment_map == batch.segment_map));
         let listed = window.iter().find(|snapshot| snapshot.batch_id == batch.batch_id);
         let head = Head {
             batch_id: batch.batch_id,
-            as_of: Moment::new(batch.as_of),
+            as_of: times.moment(batch.as_of),
             population: batch.population.as_deref().filter(|name| !name.is_empty()).map(Name::new),
             customers: Number::count(batch.customers.into()),
-            change: before.as_ref().map(|before| change(batch.customers, before)),
+            change: before.as_ref().map(|before| change(batch.customers, before, &times)),
             is_compared: *is_chosen,
             stored_at: Moment::new(batch.stored_at),
             ties: batch.ties.clone(),
@@ -127,20 +128,21 @@ impl Figured {
             empty_quintiles: listed.and_then(|snapshot| snapshot.empty_quintiles).unwrap_or(0),
         };
         let before = before.as_ref().map(|before| before.batch_id);
-        let earlier = window.iter().filter(|snapshot| snapshot.as_of < batch.as_of);
+        let earlier: Vec<Snapshot> =
+            window.iter().filter(|snapshot| snapshot.as_of < batch.as_of).cloned().collect();
         Self {
             head,
             has_sums: cells.iter().any(|cell| cell.customers.is_some()),
             grid: grid(cells, &palette),
             segments: segments(summaries, batch.batch_id, before, &palette),
-            chart: Chart::new(shown.listed(), rules, &palette, batch.batch_id),
-            earlier: earlier.map(|snapshot| choice(snapshot, before)).collect(),
+            chart: Chart::new(shown.listed(), rules, &palette, batch.batch_id, &times),
+            earlier: choices(&earlier, &times, before),
         }
     }
 }
 
-fn change(customers: i32, before: &Batch) -> (Number, Moment) {
-    (Number::change(customers.into(), before.customers.into()), Moment::new(before.as_of))
+fn change(customers: i32, before: &Batch, times: &Times) -> (Number, Moment) {
+    (Number::change(customers.into(), before.customers.into()), times.moment(before.as_of))
 }
 
 fn grid(cells: &[Cell], palette: &Palette) -> Vec<GridRow> {
