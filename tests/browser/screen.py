@@ -66,6 +66,12 @@ def find(driver, css: str) -> WebElement:
     return driver.find_element(By.CSS_SELECTOR, css)
 
 
+def unfold(driver) -> bool:
+    """Opens what is folded. Whether there is anything."""
+    return driver.execute_script("const all = [...document.querySelectorAll('details')];"
+                                 "all.forEach((details) => { details.open = true; }); return all.length > 0")
+
+
 def complaints(driver) -> list[str]:
     """What the browser complained of: errors of scripts, and what the policy of the page forbids."""
     return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]

@@ -20,7 +20,7 @@ from selenium.webdriver.common.keys import Keys
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "python")]
 
 import cdnow  # noqa: E402
-from screen import axe, complaints, figures, find, fits, picture, screen, shows  # noqa: E402
+from screen import axe, complaints, figures, find, fits, picture, screen, shows, unfold  # noqa: E402
 from world import CELLS, MOVES, SEGMENTS, World, wait_for  # noqa: E402
 
 HOSTILE = {
@@ -283,6 +283,31 @@ class Use(unittest.TestCase):
                 there = find(driver, "#matrix p data").get_attribute("value")
                 self.assertEqual(there, str(expected), "customers of the snapshot before")
 
+    def test_the_meaning_of_the_segments_is_unfolded_with_the_keyboard_and_stays_when_a_new_snapshot_comes(self):
+        for scripts in (True, False):
+            with self.subTest(scripts=scripts), screen(360, scripts=scripts) as driver:
+                driver.get(f"{self.world.address}/?population=zebra")
+                details = lambda: find(driver, "#meanings-details")
+                self.assertIsNone(details().get_attribute("open"))
+                for _ in range(80):
+                    driver.switch_to.active_element.send_keys(Keys.TAB)
+                    if driver.switch_to.active_element.get_attribute("id") == "meanings-summary":
+                        break
+                driver.switch_to.active_element.send_keys(Keys.ENTER)
+                self.assertIsNotNone(details().get_attribute("open"))
+                self.assertIn("RF 54, 55", details().text)
+                self.assertTrue(fits(driver))
+                if not scripts:
+                    continue
+                for day in (1, 2):
+                    shows(driver, self.send(f"2026-05-0{day}T00:00:00Z", "zebra"))
+                    self.assertIsNotNone(details().get_attribute("open"), "it stays open")
+                    self.assertEqual(driver.switch_to.active_element.get_attribute("id"), "meanings-summary", "the focus stays")
+                driver.switch_to.active_element.send_keys(Keys.ENTER)
+                shows(driver, self.send("2026-05-03T00:00:00Z", "zebra"))
+                self.assertIsNone(details().get_attribute("open"), "it stays closed")
+                self.assertEqual(complaints(driver), [])
+
     def test_a_cell_says_its_means_at_the_pointer_and_by_keyboard(self):
         for width in (1600, 360):
             with self.subTest(width=width), screen(width) as driver:
@@ -357,6 +382,7 @@ class Texts(unittest.TestCase):
                         self.assertEqual(driver.find_elements("css selector", "main script, main b, main i, main img"), [])
                         name = find(driver, "#overview-title bdi").text
                         self.assertTrue(any(hostile.startswith(name.rstrip("…")) for hostile in HOSTILE.values()), name)
+                        unfold(driver)
                         self.assertTrue(fits(driver))
                         self.assertEqual(axe(driver), [])
                         self.assertEqual(complaints(driver), [])
@@ -383,6 +409,11 @@ class Looks(unittest.TestCase):
                             "const box = document.querySelector('#segments .scroll'); return box ? box.scrollWidth - box.clientWidth : 0")
                         self.assertLessEqual(hidden, 0, "a column of the segments is hidden")
                     self.assertEqual(axe(driver), [])
+                    if unfold(driver):
+                        if folder := os.environ.get("RFM_SCREENS"):
+                            find(driver, "#meanings").screenshot(f"{folder}/{name}-meanings-{width}-{'dark' if dark else 'light'}.png")
+                        self.assertTrue(fits(driver), "the meaning of a segment is wider than the window")
+                        self.assertEqual(axe(driver), [])
                     self.assertEqual(complaints(driver), [])
 
     def test_from_no_snapshot_to_sixty(self):

@@ -4,7 +4,7 @@
 use crate::kafka::Plain;
 use crate::probe::{ANY_PORT, Answer, Probe};
 use crate::slowness::{self, Deadline};
-use crate::world::{Server, World, shared_kafka, wait_for};
+use crate::world::{Daemon, Server, World, shared_kafka, wait_for};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -284,6 +284,36 @@ fn texts(page: &str, list: &str) -> Vec<String> {
     let list = begin.split_once("</select>").map_or("", |(list, _)| list);
     let text = |option: &str| Some(option.split_once('>')?.1.split_once("</option>")?.0.to_owned());
     list.split("<option ").skip(1).filter_map(text).collect()
+}
+
+#[test]
+fn what_a_segment_means_is_told_by_the_map_in_use() {
+    let world = World::new("page_meaning", 1);
+    let reader = world.reader(&ANY_PORT);
+    month(&world, 1);
+    world.wait_for_batches(1);
+    let meanings = |reader: &Daemon| {
+        let page = Probe::of(reader).get("/").body;
+        page.split_once("id=\"meanings\"").unwrap().1.split_once("</section>").unwrap().0.to_owned()
+    };
+    let built_in = meanings(&reader);
+    for words in
+        ["RF 54, 55<", "RF 11, 12, 21, 22<", "Bought most often of all, but long ago.", "into fifths"]
+    {
+        assert!(built_in.contains(words), "{words}: {built_in}");
+    }
+    assert_eq!(built_in.matches("<dt>").count(), 10);
+    drop(reader);
+    let mut map = tempfile::NamedTempFile::new().unwrap();
+    writeln!(map, "1. champions\n.5 often\n.. others").unwrap();
+    let reader = world.reader(&[&ANY_PORT[..], &["--segment-map", map.path().to_str().unwrap()]].concat());
+    month(&world, 2);
+    world.wait_for_batches(2);
+    let own = meanings(&reader);
+    for words in ["RF 25, 35, 45, 55<", "RF 11, 12, 13, 14, 15<"] {
+        assert!(own.contains(words), "{words}: {own}");
+    }
+    assert!(own.matches("<dt>").count() == 3 && !own.contains("Bought"), "no sentence is of this map: {own}");
 }
 
 #[test]

@@ -22,13 +22,15 @@
     return url;
   };
 
-  // Replaces an element's content, and keeps what the user is doing: the focus, a choice that was not sent yet, and how
-  // far tables are scrolled.
+  // Replaces an element's content, and keeps what the user is doing: the focus, a choice that was not sent yet, what is
+  // unfolded, and how far tables are scrolled.
   const replace = (old, fresh) => {
     const active = document.activeElement, focus = old.contains(active) ? active.id : "";
     const chosen = [...old.querySelectorAll("select")].map((select) => [select.id, select.value, select.dataset.mine]);
     const scrolled = [...old.querySelectorAll(".scroll")].map((box) => [box.parentElement.id, box.scrollLeft, box === active]);
+    const unfolded = [...old.querySelectorAll("details[open]")].map((details) => details.id);
     old.replaceChildren(...fresh.childNodes);
+    for (const id of unfolded) if ($(id)) $(id).open = true;
     for (const [id, value, mine] of chosen) {
       const select = $(id);
       if (mine && select && [...select.options].some((option) => option.value === value)) {

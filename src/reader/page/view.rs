@@ -5,6 +5,7 @@
 
 mod chart;
 mod figures;
+mod meanings;
 mod movements;
 mod palette;
 

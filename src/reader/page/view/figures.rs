@@ -3,6 +3,7 @@
 use super::super::format::{Moment, Name, Number, Times};
 use super::super::queries::{Batch, Cell, Snapshot, Summary};
 use super::chart::Chart;
+use super::meanings::{Meaning, meanings};
 use super::palette::Palette;
 use super::{Choice, Shown, choices};
 use std::collections::BTreeMap;
@@ -17,6 +18,10 @@ pub struct Figured {
     pub grid: Vec<GridRow>,
     /// The segments, the best first.
     pub segments: Vec<SegmentRow>,
+    /// What the segments mean, the best first.
+    pub meanings: Vec<Meaning>,
+    /// Whether the scores are fifths of the customers of this snapshot, in all three metrics.
+    pub are_fifths: bool,
     /// The shares over time, if there are two snapshots.
     pub chart: Option<Chart>,
     /// The snapshots from which customers can have moved.
@@ -135,6 +140,8 @@ impl Figured {
             has_sums: cells.iter().any(|cell| cell.customers.is_some()),
             grid: grid(cells, &palette),
             segments: segments(summaries, batch.batch_id, before, &palette),
+            meanings: meanings(cells, &batch.segment_map, &palette),
+            are_fifths: batch.edges_from.as_deref().is_none_or(|from| from == "quintiles"),
             chart: Chart::new(shown.listed(), rules, &palette, batch.batch_id, &times),
             earlier: choices(&earlier, &times, before),
         }
