@@ -317,6 +317,47 @@ fn what_a_segment_means_is_told_by_the_map_in_use() {
 }
 
 #[test]
+fn without_ids_or_rows_the_page_offers_to_compare_segments_only_and_says_why() {
+    let world = World::new("page_no_ids", 1);
+    let reader = world.reader(&ANY_PORT);
+    let probe = Probe::of(&reader);
+    for number in 1..=2 {
+        let as_of = format!("2026-{number:02}-01T00:00:00Z");
+        let sent = Sent { key: &as_of, as_of: &as_of, population: None, ids: false };
+        send(&world, &sent, 50, number);
+    }
+    month(&world, 3);
+    world.wait_for_batches(3);
+    let id =
+        |month| world.number(&format!("SELECT id FROM batches WHERE as_of = '2026-{month:02}-01Z'")).unwrap();
+    let [first, second, third] = [1, 2, 3].map(id);
+    let page = probe.get(&format!("/?batch={second}&since={first}"));
+    assert_eq!(page.code, 200);
+    for words in [
+        "have no ids",
+        "<code>customer_id</code>",
+        "quickstart --shop",
+        "How have the segments changed since",
+    ] {
+        assert!(page.body.contains(words), "{words}: {}", page.body);
+    }
+    assert!(page.body.contains("which was chosen below"), "the segments are compared: {}", page.body);
+    assert!(!page.body.contains("id=\"matrix\""), "{}", page.body);
+    let with_ids = probe.get(&format!("/?batch={third}&since={second}")).body;
+    assert!(with_ids.contains("and who went where, since"), "{with_ids}");
+    assert!(
+        with_ids.contains("id=\"matrix\"") && with_ids.contains("have no ids"),
+        "the earlier ones: {with_ids}"
+    );
+    world.connect().batch_execute(&format!("DELETE FROM segments WHERE batch_id = {third}")).unwrap();
+    let gone = probe.get(&format!("/?batch={third}")).body;
+    assert!(
+        gone.contains("The rows of this snapshot are gone") && !gone.contains("who went where, since"),
+        "{gone}"
+    );
+}
+
+#[test]
 fn on_a_loopback_address_the_name_of_another_site_gets_nothing_but_health_and_metrics() {
     let world = World::new("page_host", 1);
     let reader = world.reader(&ANY_PORT);

@@ -165,7 +165,8 @@ fn look_around(
         .chain([batch.segment_map.as_str()])
         .collect();
     let rules = queries.maps(&Vec::from_iter(maps))?;
-    Ok(Shown { batch, before, is_chosen, summaries, cells, rules, window })
+    let has_ids = if batch.expired { None } else { queries.has_ids(batch.batch_id)? };
+    Ok(Shown { batch, before, is_chosen, summaries, cells, rules, window, has_ids })
 }
 
 /// A batch of the group that was not retracted, or why there is none.

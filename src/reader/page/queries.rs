@@ -138,7 +138,8 @@ const THERE: &str = "
     SELECT count(*) AS number FROM batches
     WHERE consumer_group = $1 AND id = ANY ($2) AND retracted_at IS NULL AND expired_at IS NULL";
 
-/// Whether the first row of a batch has an id; no row if the batch has none.
+/// Whether the first row of a batch has an id; no row if the batch has none. (The planner takes the rows of a batch to
+/// lie anywhere in their partition, and would look for the first one from its beginning.)
 const HAS_IDS: &str = "SELECT customer_id IS NOT NULL AS yes FROM segments WHERE batch_id = $1 LIMIT 1";
 
 /// A connection for one moment, and whose batches are asked for.
@@ -262,8 +263,10 @@ impl Queries<'_> {
             #[diesel(sql_type = Bool)]
             yes: bool,
         }
+        self.connection.batch_execute("SET LOCAL enable_seqscan = off")?;
         let row: Option<Row> =
             diesel::sql_query(HAS_IDS).bind::<BigInt, _>(id).get_result(self.connection).optional()?;
+        self.connection.batch_execute("SET LOCAL enable_seqscan TO DEFAULT")?;
         Ok(row.map(|row| row.yes))
     }
 

@@ -59,6 +59,8 @@ pub struct Shown {
     /// The last snapshots up to the batch, newest first, or up to the newest; and one more, which is not
     /// shown.
     pub window: Vec<Snapshot>,
+    /// Whether the customers of the batch have ids; `None` if its rows are gone.
+    pub has_ids: Option<bool>,
 }
 
 impl Shown {
@@ -214,7 +216,8 @@ pub fn page(pages: &Pages<'_>) -> Answer {
         shown: shown.as_ref().map(Figured::new),
     };
     let status = if missing.is_some() || unfit.is_some() { 404 } else { 200 };
-    let compared = shown.as_ref().filter(|shown| shown.is_chosen).and_then(|shown| shown.before.as_ref());
+    let moved = shown.as_ref().filter(|shown| shown.is_chosen && shown.has_ids == Some(true));
+    let compared = moved.and_then(|shown| shown.before.as_ref());
     let compared = compared.map(|before| before.batch_id).zip(batch);
     Answer { compared, ..Answer::new(status, rendered(&part)) }
 }

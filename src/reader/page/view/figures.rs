@@ -26,6 +26,8 @@ pub struct Figured {
     pub chart: Option<Chart>,
     /// The snapshots from which customers can have moved.
     pub earlier: Vec<Choice>,
+    /// Whether its customers have ids; `None` if its rows are gone.
+    pub has_ids: Option<bool>,
 }
 
 /// What a batch is.
@@ -114,7 +116,7 @@ pub struct SegmentRow {
 
 impl Figured {
     pub fn new(shown: &Shown) -> Self {
-        let Shown { batch, before, is_chosen, summaries, cells, rules, window } = shown;
+        let Shown { batch, before, is_chosen, summaries, cells, rules, window, has_ids } = shown;
         let times = shown.times();
         let palette = Palette::new(rules.iter().filter(|rule| rule.segment_map == batch.segment_map));
         let listed = window.iter().find(|snapshot| snapshot.batch_id == batch.batch_id);
@@ -144,6 +146,7 @@ impl Figured {
             are_fifths: batch.edges_from.as_deref().is_none_or(|from| from == "quintiles"),
             chart: Chart::new(shown.listed(), rules, &palette, batch.batch_id, &times),
             earlier: choices(&earlier, &times, before),
+            has_ids: *has_ids,
         }
     }
 }
