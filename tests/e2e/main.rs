@@ -28,6 +28,7 @@ mod orders_sql;
 mod others;
 mod outages;
 mod page;
+mod page_plans;
 mod probe;
 mod producing;
 mod purging;
