@@ -95,7 +95,8 @@ def picture(driver, path: str) -> None:
     metrics = {"width": 1420, "height": 1330, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     image = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-    image.quantize(255, kmeans=2, dither=Image.Dither.NONE).save(path, optimize=True)
+    # (The usual method merges colours of few pixels, such as those of two segments.)
+    image.quantize(255, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE).save(path, optimize=True)
     assert os.path.getsize(path) < 150_000, os.path.getsize(path)
 
 
