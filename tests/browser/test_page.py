@@ -440,6 +440,10 @@ class Looks(unittest.TestCase):
         world.batches(62)
         self.look("three", f"{world.address}/?{urlencode({'population': 'Berlin'})}")
         self.look("older", f"{world.address}/?batch={batches[20]}&since={batches[2]}")
+        for second in ("00.25", "00.750001"):
+            world.send(f"2026-05-02T12:00:{second}Z", [column[:500] for column in columns], None, "nameless")
+        earlier, _ = world.batches(64)[-2:]
+        self.look("nameless", f"{world.address}/?{urlencode({'population': 'nameless', 'since': earlier})}")
 
 
 if __name__ == "__main__":

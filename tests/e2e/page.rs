@@ -336,7 +336,7 @@ fn without_ids_or_rows_the_page_offers_to_compare_segments_only_and_says_why() {
     for words in [
         "have no ids",
         "<code>customer_id</code>",
-        "quickstart --shop",
+        "scripts/quickstart --shop",
         "How have the segments changed since",
     ] {
         assert!(page.body.contains(words), "{words}: {}", page.body);
