@@ -5,7 +5,8 @@ as many loads of the page a second as asked for, each on a connection of its own
 turn stands the one before it without a browser, so that what else the machine does is in both. The time of a commit is the
 reader's own (`rfm_commit_seconds`). The group may have many snapshots from before.
 
-Browsers run on other machines. Here they are on the same cores, so they give way to everything else (nice 19).
+Browsers run on other machines. Here they are on the same cores, so they only get what everything else leaves
+(SCHED_IDLE).
 """
 
 import argparse
@@ -149,9 +150,13 @@ def get(address: tuple[str, int], path: str) -> bytes:
     return b"".join(parts)
 
 
+def give_way() -> None:
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 def browse(address: tuple[str, int], _: int, stop, count) -> None:
     """What the page's script does."""
-    os.nice(19)
+    give_way()
     seen = ""
     while not stop.is_set():
         page = get(address, f"/?seen={seen}").decode()
@@ -162,7 +167,7 @@ def browse(address: tuple[str, int], _: int, stop, count) -> None:
 
 def load(address: tuple[str, int], rate: int, stop, count) -> None:
     """So many loads a second, from four threads."""
-    os.nice(19)
+    give_way()
     lock, failed = threading.Lock(), threading.Event()
 
     def work(number: int) -> None:

@@ -48,6 +48,7 @@ pub mod message;
 pub mod metric;
 pub mod metrics;
 pub mod postgres;
+mod priority;
 pub mod producer;
 pub mod reader;
 pub mod shutdown;
