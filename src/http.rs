@@ -4,7 +4,7 @@
 //! [`Site`]).
 //!
 //! **The server has a thread and a runtime of its own**: it answers while the program's loop stands still,
-//! and nothing that a client does takes time from the loop. It gives way to threads that store. Every request is bounded in size and time, and so
+//! and nothing that a client does takes time from the loop. Every request is bounded in size and time, and so
 //! is their number: if there are too many connections, the oldest is closed, so that a probe is always
 //! answered.
 
@@ -18,7 +18,6 @@ pub use site::{Asked, Reply, Site};
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::metrics::Registry;
-use crate::priority;
 use answers::Answers;
 use anyhow::Context as _;
 use hyper::server::conn::http1;
@@ -71,7 +70,6 @@ pub fn start(
     let local = listener.local_addr().map_err(unusable)?;
     let answers = Arc::new(Answers::new(health, metrics, site, local.ip().to_canonical().is_loopback()));
     let run = move || {
-        priority::give_way();
         if let Err(error) = run(listener, &answers) {
             tracing::error!("the server of --http has ended: {error:#}");
         }

@@ -48,7 +48,6 @@ pub mod message;
 pub mod metric;
 pub mod metrics;
 pub mod postgres;
-mod priority;
 pub mod producer;
 pub mod reader;
 pub mod shutdown;

@@ -45,25 +45,6 @@ fn a_reader_is_ready_once_the_group_has_assigned_be_it_nothing() {
 }
 
 #[test]
-fn threads_that_serve_browsers_give_way_to_those_that_store() {
-    let world = World::new("http_priority", 1);
-    let reader = world.reader(&ANY_PORT);
-    Probe::of(&reader).wait_for_readyz(200);
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", reader.pid())).unwrap();
-    // The name in brackets, then the 17th field after it: see proc(5).
-    let nice = |stat: String| {
-        let (name, fields) = stat.split_once('(').unwrap().1.rsplit_once(") ").unwrap();
-        (name.to_owned(), fields.split(' ').nth(16).unwrap().parse::<i32>().unwrap())
-    };
-    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
-    let nices: Vec<(String, i32)> = stats.map(nice).collect();
-    let (serve, store): (Vec<_>, Vec<_>) =
-        nices.iter().partition(|(name, _)| ["http", "page"].contains(&name.as_str()));
-    assert_eq!(serve.len(), 2, "{nices:?}");
-    assert!(serve.iter().all(|one| store.iter().all(|other| one.1 > other.1)), "{nices:?}");
-}
-
-#[test]
 fn an_outage_of_postgres_is_told_within_two_seconds_of_its_begin_and_end_though_nothing_happens() {
     let postgres = Server::postgres();
     let world = World::on("http_postgres", &shared_kafka(), &postgres.address, 1);

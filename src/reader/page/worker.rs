@@ -13,7 +13,6 @@ use super::draw;
 use super::queries::{Population, Queries, Version};
 use super::request::Question;
 use crate::postgres::{Address, Client, Isolation, PostgresError, Watch, chain};
-use crate::priority;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -55,7 +54,6 @@ impl Worker {
 
     /// Works for as long as the process lives.
     pub fn run(mut self) {
-        priority::give_way();
         loop {
             let question = self.desk.next(TICK);
             if question.is_none() && !self.desk.was_asked(WATCHED) {
