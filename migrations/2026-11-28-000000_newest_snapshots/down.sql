@@ -2,6 +2,10 @@ DO $migration$
 DECLARE
     home text := (SELECT quote_ident(nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
                   WHERE c.oid = 'batches'::regclass);
+    -- What users have set, such as security_invoker: a view that is replaced loses it.
+    options text := (SELECT string_agg(format('ALTER VIEW %s SET (%s)', c.oid::regclass, array_to_string(c.reloptions, ', ')), '; ')
+                     FROM pg_class c JOIN pg_class b ON b.oid = 'batches'::regclass AND b.relnamespace = c.relnamespace
+                     WHERE c.relkind = 'v' AND c.relname IN ('snapshots', 'latest_snapshots') AND c.reloptions IS NOT NULL);
 BEGIN
     EXECUTE format('DROP INDEX IF EXISTS %s.batches_snapshots', home);
     EXECUTE format('CREATE INDEX batches_snapshots ON %s.batches (consumer_group, as_of, coalesce(hashtextextended(population, 0), 0),
@@ -53,4 +57,8 @@ CREATE OR REPLACE VIEW %1$s.latest_snapshots AS
         WHERE n.consumer_group = b.consumer_group AND n.population IS NOT DISTINCT FROM b.population AND NOT n.expired
         ORDER BY n.as_of DESC LIMIT 1) AS s
 $define$, home);
+
+    IF options IS NOT NULL THEN
+        EXECUTE options;
+    END IF;
 END $migration$;

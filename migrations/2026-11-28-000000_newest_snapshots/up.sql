@@ -6,6 +6,10 @@ DO $migration$
 DECLARE
     home text := (SELECT quote_ident(nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
                   WHERE c.oid = 'batches'::regclass);
+    -- What users have set, such as security_invoker: a view that is replaced loses it.
+    options text := (SELECT string_agg(format('ALTER VIEW %s SET (%s)', c.oid::regclass, array_to_string(c.reloptions, ', ')), '; ')
+                     FROM pg_class c JOIN pg_class b ON b.oid = 'batches'::regclass AND b.relnamespace = c.relnamespace
+                     WHERE c.relkind = 'v' AND c.relname IN ('snapshots', 'latest_snapshots') AND c.reloptions IS NOT NULL);
 BEGIN
     EXECUTE format('DROP INDEX IF EXISTS %s.batches_snapshots', home);
     -- Time comes first: who asks for the newest ones need not name a group. Neither key nor population is in it: they may be
@@ -53,15 +57,22 @@ CREATE OR REPLACE VIEW %1$s.snapshots AS
             c.recency_offset DESC LIMIT 1) THEN true ELSE false END
 $define$, home);
 
+    -- Each population from its own newest time on: one that ended long ago need not pass all that came since.
     EXECUTE format($define$
 CREATE OR REPLACE VIEW %1$s.latest_snapshots AS
     SELECT s.consumer_group, s.population, s.as_of, s.batch_id, s.produced_at, s.customers, s.expired, s.empty_quintiles,
         s.previous_batch_id
-    FROM (SELECT DISTINCT consumer_group, population FROM %1$s.batches WHERE retracted_at IS NULL AND expired_at IS NULL) AS b
+    FROM (SELECT consumer_group, population, max(as_of) AS newest FROM %1$s.batches
+          WHERE retracted_at IS NULL AND expired_at IS NULL GROUP BY consumer_group, population) AS b
     CROSS JOIN LATERAL (
         SELECT * FROM %1$s.snapshots n
-        WHERE n.consumer_group = b.consumer_group
+        WHERE n.consumer_group = b.consumer_group AND n.as_of <= b.newest
+            AND coalesce(hashtextextended(n.population, 0), 0) = coalesce(hashtextextended(b.population, 0), 0)
             AND CASE WHEN n.population IS DISTINCT FROM b.population THEN false ELSE true END AND NOT n.expired
         ORDER BY n.as_of DESC LIMIT 1) AS s
 $define$, home);
+
+    IF options IS NOT NULL THEN
+        EXECUTE options;
+    END IF;
 END $migration$;

@@ -258,6 +258,55 @@ fn a_list_of_the_newest_snapshots_reads_little_more_than_it_lists() {
     }
 }
 
+#[test]
+fn the_latest_snapshots_of_many_populations_of_which_most_have_ended_are_found_at_once() {
+    let world = World::new("ended_populations", 1);
+    world.catch_up(&[]);
+    // 200 shops report at the same instants. Of these, 190 ended before the last 100 of them.
+    world
+        .connect()
+        .batch_execute(
+            "INSERT INTO batches (id, consumer_group, partition, recency_offset, frequency_offset, monetary_offset, population,
+                as_of, customers, ties, segment_map, recency_edges, frequency_edges, monetary_edges)
+             SELECT n, 'shops', 0, n, n, n, 'shop ' || n % 200, now() + n / 200 * interval '1 minute', 200, 'share', 'default',
+                '{1,2,3,4,5,6}', '{1,2,3,4,5,6}', '{1,2,3,4,5,6}' FROM generate_series(0, 39999) n
+             WHERE n < 20000 OR n % 200 < 10;
+             ANALYZE",
+        )
+        .unwrap();
+    let all = 21_000;
+    let read = batches_read(&world, "SELECT * FROM latest_snapshots");
+    assert!(read <= all + 200 * 10, "{read} rows of {all}");
+    assert_eq!(world.number("SELECT count(*) FROM latest_snapshots"), Some(200));
+}
+
+#[test]
+fn options_that_users_have_set_on_the_views_outlive_the_migration() {
+    const MIGRATION: &str = include_str!("../../migrations/2026-11-28-000000_newest_snapshots/up.sql");
+    const BACK: &str = include_str!("../../migrations/2026-11-28-000000_newest_snapshots/down.sql");
+    let world = World::new("view_options", 1);
+    world.catch_up(&[]);
+    let options = || {
+        lines(
+            &world,
+            "SELECT relname, reloptions FROM pg_class WHERE oid IN ('snapshots'::regclass, 'latest_snapshots'::regclass)
+             ORDER BY relname",
+        )
+    };
+    let mut connection = world.connect();
+    connection
+        .batch_execute(
+            "ALTER VIEW snapshots SET (security_barrier = true); ALTER VIEW latest_snapshots SET (security_barrier = on)",
+        )
+        .unwrap();
+    let set = options();
+    assert_eq!(set.len(), 2);
+    for migration in [BACK, MIGRATION] {
+        connection.batch_execute(migration).unwrap();
+        assert_eq!(options(), set);
+    }
+}
+
 /// A table of numbers, one a line, of a query.
 fn lines(world: &World, query: &str) -> Vec<String> {
     #[derive(QueryableByName)]
