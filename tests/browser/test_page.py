@@ -308,6 +308,22 @@ class Use(unittest.TestCase):
                 self.assertIsNone(details().get_attribute("open"), "it stays closed")
                 self.assertEqual(complaints(driver), [])
 
+    def test_what_is_pressed_while_a_new_snapshot_comes_is_clicked_all_the_same(self):
+        from selenium.webdriver import ActionChains
+        with screen(1600) as driver:
+            driver.get(f"{self.world.address}/?population=zebra")
+            summary = find(driver, "#meanings-summary")
+            driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", summary)
+            ActionChains(driver).click_and_hold(summary).perform()
+            newest = self.send("2026-05-04T00:00:00Z", "zebra")
+            asked = lambda: driver.execute_script("return performance.getEntriesByType('resource').length")
+            before = asked()
+            wait_for("the page to ask twice", lambda: asked() >= before + 2)
+            ActionChains(driver).release().perform()
+            self.assertIsNotNone(find(driver, "#meanings-details").get_attribute("open"))
+            shows(driver, newest)
+            self.assertEqual(complaints(driver), [])
+
     def test_a_cell_says_its_means_at_the_pointer_and_by_keyboard(self):
         for width in (1600, 360):
             with self.subTest(width=width), screen(width) as driver:

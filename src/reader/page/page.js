@@ -5,7 +5,7 @@
   const $ = (id) => document.getElementById(id);
   const news = $("news");
   const NEWS_LAST = 5000, LIST_LASTS = 10000;
-  let seen = $("snapshot").dataset.seen, timer = 0, lost = false, changes = 0, silence = 0, listOpen = 0;
+  let seen = $("snapshot").dataset.seen, timer = 0, lost = false, changes = 0, silence = 0, listOpen = 0, pressed = false;
 
   // Says something to all, or only to those who hear the page; for a while, unless it stays true.
   const say = (text, { heard = false, stays = false } = {}) => {
@@ -52,8 +52,9 @@
     const reader = page.getElementById("reader"), figures = page.getElementById("snapshot");
     if ($("reader").innerHTML !== reader.innerHTML) $("reader").replaceChildren(...reader.childNodes);
     const tag = figures.dataset.seen;
-    // A list that is open would close under the user's hand. (Nothing says for sure whether one is.)
-    if (!tag || tag === seen || !figures.childElementCount || Date.now() < listOpen) return;
+    // A list that is open would close under the user's hand. (Nothing says for sure whether one is.) And what is
+    // exchanged while it is pressed is not clicked.
+    if (!tag || tag === seen || !figures.childElementCount || pressed || Date.now() < listOpen) return;
     const before = $("shown") && $("shown").value;
     replace($("snapshot"), figures);
     $("snapshot").dataset.seen = seen = tag;
@@ -107,6 +108,9 @@
     event.target.dataset.mine = "yes";
     listOpen = 0;
   });
+  document.addEventListener("pointerdown", () => { pressed = true; });
+  for (const end of ["pointerup", "pointercancel", "dragend"]) document.addEventListener(end, () => { pressed = false; });
+  window.addEventListener("blur", () => { pressed = false; });
   document.addEventListener("pointerdown", (event) => { listOpen = isList(event) ? Date.now() + LIST_LASTS : 0; });
   document.addEventListener("keydown", (event) => {
     if (isList(event)) listOpen = event.key === "Escape" || event.key === "Tab" ? 0 : Date.now() + LIST_LASTS;
