@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::{JoinSet, spawn_blocking};
 
+/// So many batches are freed beside the next commit.
+const MANY: usize = 100;
+
 /// See the module.
 pub(super) struct Writers {
     /// How batches were scored, as the rows record it.
@@ -91,7 +94,10 @@ impl Writers {
                 let shifts = commit.shifts(&rules, &ids, &mut populations);
                 let (receipt, stored) = commit.receipt(took, now);
                 // To free thousands of batches takes milliseconds, in which this connection can be at work again.
-                spawn_blocking(move || drop(stored));
+                // (Large ones are few, are freed at once, and never lie beside those of the next commit.)
+                if stored.len() > MANY {
+                    spawn_blocking(move || drop(stored));
+                }
                 Receipt { shifts, populations, ..receipt }
             });
             Committed { store, partitions, only, result }
