@@ -45,7 +45,7 @@ def free_ports(names):
 class Services:
     def __init__(self, folder):
         self.env_file = Path(folder, ".env")
-        self.ports = free_ports(["KAFKA_PORT", "POSTGRES_PORT", "PROMETHEUS_PORT"]) | {"READER_PORT": "0"}
+        self.ports = free_ports(["KAFKA_PORT", "POSTGRES_PORT", "PROMETHEUS_PORT"]) | {"READER_PORT": ""}
         self.settings({})
 
     def settings(self, wrong):
