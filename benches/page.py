@@ -175,7 +175,11 @@ def load(address: tuple[str, int], rate: int, stop, count) -> None:
         while not stop.is_set():
             time.sleep(max(0.0, due - time.monotonic()))
             due += 4 / rate
-            if b" 200 OK" not in get(address, "/")[:20]:
+            try:
+                sent = b" 200 OK" in get(address, "/")[:20]
+            except OSError:
+                sent = False
+            if not sent:
                 return failed.set()
             with lock:
                 count.value += 1

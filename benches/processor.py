@@ -21,9 +21,14 @@ def of_family(pid: int) -> float:
 
 def of_threads(pid: int, names: set[str]) -> float:
     """CPU seconds of the threads of a process that have these names."""
-    tasks = [task for task in Path(f"/proc/{pid}/task").iterdir() if (task / "comm").read_text().strip() in names]
-    # In nanoseconds, where `stat` has only ticks.
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    nanoseconds = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            if (task / "comm").read_text().strip() in names:
+                nanoseconds += int((task / "schedstat").read_text().split()[0])  # `stat` has only ticks
+        except OSError:  # another thread, which has just ended
+            pass
+    return nanoseconds / 1e9
 
 
 def times(pid: int) -> list[float]:
