@@ -70,7 +70,8 @@ class Services:
                     self.completed(name)
 
     def clear(self, volumes=False):
-        run(CONTAINERS, "podman", "rm", "--all", "--force", "--time", "1")
+        # On a busy machine podman may give up on one that still stops.
+        wait_for("no container is left", lambda: [run(CONTAINERS, "podman", "rm", "--all", "--force", "--time", "1")], 60)
         if volumes:
             run(CONTAINERS, "podman", "volume", "prune", "--force")
 
