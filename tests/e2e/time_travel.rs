@@ -64,6 +64,12 @@ fn what_a_restore_under_a_busy_reader_takes_back_is_stored_again() {
     world.verify(&["--progress", "--expect-dead", "0"]);
 }
 
+/// How many batches were committed by what a reader says.
+fn batches_committed(said: &str) -> usize {
+    let counts = said.split("committed batches=").skip(1);
+    counts.map(|rest| rest.split(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+}
+
 /// Changes progress under an idle reader and sends batches: the next commit must fail.
 fn changed_by_hand(name: &str, change: &str) {
     let world = World::new(name, 1);
@@ -72,6 +78,8 @@ fn changed_by_hand(name: &str, change: &str) {
     wait_for("progress past the markers", || {
         (world.number("SELECT recency_next FROM progress") == Some(6)).then_some(())
     });
+    // The row may be seen before the line about it.
+    wait_for("lines about the three batches", || (batches_committed(&reader.said()) == 3).then_some(()));
     let before = reader.said().len();
     world.connect().batch_execute(change).unwrap();
     world.produce(&["--batches", "2", "--interval", "1ms"]);
