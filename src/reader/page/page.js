@@ -4,8 +4,8 @@
   const EVERY = 500, AFTER_FAILURE = 2000;
   const $ = (id) => document.getElementById(id);
   const news = $("news");
-  const NEWS_LAST = 5000, LIST_LASTS = 10000;
-  let seen = $("snapshot").dataset.seen, timer = 0, lost = false, changes = 0, silence = 0, listOpen = 0, pressed = false;
+  const NEWS_LAST = 5000, LIST_LASTS = 10000, PRESS_LASTS = 5000;
+  let seen = $("snapshot").dataset.seen, timer = 0, lost = false, changes = 0, silence = 0, listOpen = 0, pressed = 0;
 
   // Says something to all, or only to those who hear the page; for a while, unless it stays true.
   const say = (text, { heard = false, stays = false } = {}) => {
@@ -54,7 +54,7 @@
     const tag = figures.dataset.seen;
     // A list that is open would close under the user's hand. (Nothing says for sure whether one is.) And what is
     // exchanged while it is pressed is not clicked.
-    if (!tag || tag === seen || !figures.childElementCount || pressed || Date.now() < listOpen) return;
+    if (!tag || tag === seen || !figures.childElementCount || Date.now() < Math.max(listOpen, pressed)) return;
     const before = $("shown") && $("shown").value;
     replace($("snapshot"), figures);
     $("snapshot").dataset.seen = seen = tag;
@@ -108,9 +108,10 @@
     event.target.dataset.mine = "yes";
     listOpen = 0;
   });
-  document.addEventListener("pointerdown", () => { pressed = true; });
-  for (const end of ["pointerup", "pointercancel", "dragend"]) document.addEventListener(end, () => { pressed = false; });
-  window.addEventListener("blur", () => { pressed = false; });
+  // Not every press is told its end, so it also ends by itself: a list keeps it, and so does a scroll bar.
+  document.addEventListener("pointerdown", (event) => { pressed = isList(event) ? 0 : Date.now() + PRESS_LASTS; });
+  for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => { pressed = 0; });
+  document.addEventListener("pointermove", (event) => { if (!event.buttons) pressed = 0; });
   document.addEventListener("pointerdown", (event) => { listOpen = isList(event) ? Date.now() + LIST_LASTS : 0; });
   document.addEventListener("keydown", (event) => {
     if (isList(event)) listOpen = event.key === "Escape" || event.key === "Tab" ? 0 : Date.now() + LIST_LASTS;
