@@ -231,12 +231,17 @@ impl Tables {
         let has = |what: &&str| self.0.contains(*what);
         let is_earlier = has_begun && !has(&NEWEST);
         let mut tables = MADE_BY_MIGRATIONS.iter().filter(|what| is_table(what));
-        if is_earlier || !tables.all(has) { None } else { Self::whole().missing_in(self) }
+        if is_earlier || !tables.all(has) { None } else { self.missing() }
     }
 
     /// All that the migrations make.
     fn whole() -> Self {
         Self(MADE_BY_MIGRATIONS.map(ToOwned::to_owned).into())
+    }
+
+    /// Says what is missing of what migrations make; `None` if nothing is.
+    pub fn missing(&self) -> Option<String> {
+        Self::whole().missing_in(self)
     }
 
     /// Checks, when a program starts, that nothing is missing of what migrations made that were run.
@@ -246,9 +251,7 @@ impl Tables {
     pub fn check_whole(&self) -> Result<(), PostgresError> {
         let hint = "restore what is missing; or, to start from nothing, drop all tables of this program (with \
                     CASCADE, for their views) and __diesel_schema_migrations";
-        Self::whole()
-            .missing_in(self)
-            .map_or(Ok(()), |what| Err(PostgresError::Unsuitable { what, hint: hint.to_owned() }))
+        self.missing().map_or(Ok(()), |what| Err(PostgresError::Unsuitable { what, hint: hint.to_owned() }))
     }
 
     /// Checks, for a command, which makes nothing, that everything is here.
@@ -258,9 +261,7 @@ impl Tables {
     pub fn check_current(&self) -> Result<(), PostgresError> {
         let hint = "start a reader of this version once, as the owner of the tables: it makes them, and brings those of an \
                     earlier version up to date. Then run the command again";
-        Self::whole()
-            .missing_in(self)
-            .map_or(Ok(()), |what| Err(PostgresError::Unsuitable { what, hint: hint.to_owned() }))
+        self.missing().map_or(Ok(()), |what| Err(PostgresError::Unsuitable { what, hint: hint.to_owned() }))
     }
 
     /// Says what `now` lacks of this; `None` if it lacks nothing.

@@ -64,6 +64,34 @@ fn what_a_restore_under_a_busy_reader_takes_back_is_stored_again() {
     world.verify(&["--progress", "--expect-dead", "0"]);
 }
 
+/// The upkeep of `segments` works on a connection of its own. A partition that it made in the middle of a restore would
+/// never get the index that comes last, and the index of the whole table would never become valid.
+#[test]
+fn the_upkeep_makes_no_partition_in_the_middle_of_a_restore() {
+    let world = World::new("restored_in_steps", 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dump").to_str().unwrap().to_owned();
+    let mut reader = world.reader(&[]);
+    world.produce(&["--batches", "5", "--interval", "1ms"]);
+    world.wait_for_batches(5);
+    dump(&world, &file);
+    // What the upkeep cannot do is tried again, soon at first, and the restore brings the function back.
+    world.connect().batch_execute("ALTER FUNCTION rfm_window(interval) RENAME TO hidden").unwrap();
+    world.produce(&["--batches", "2", "--interval", "1ms"]);
+    world.wait_for_batches(7);
+    let step =
+        |flags: &[&str]| run("pg_restore", &[flags, &["--dbname", &world.database_url, &file]].concat());
+    step(&["--section=pre-data", "--clean", "--if-exists"]);
+    reader.wait_until_it_says("a restore is under way");
+    let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass('segments')";
+    assert_eq!(world.number(partitions), Some(1), "it said:\n{}", reader.said());
+    step(&["--section=data"]);
+    step(&["--section=post-data"]);
+    world.wait_for_batches(7);
+    reader.stop();
+    world.verify(&["--progress", "--expect-dead", "0"]);
+}
+
 /// How many batches were committed by what a reader says.
 fn batches_committed(said: &str) -> usize {
     let counts = said.split("committed batches=").skip(1);

@@ -4,7 +4,7 @@
 //! locks. **Every transaction here waits for a lock for a moment only**, since commits queue behind it; and a reader
 //! that freezes in one loses its connection after half a second.
 
-use super::{Context, Store, StoreError};
+use super::{Context, Store, StoreError, readiness};
 use crate::failpoint;
 use crate::postgres::Isolation;
 use diesel::connection::SimpleConnection;
@@ -85,7 +85,7 @@ impl Store {
         })
     }
 
-    /// A transaction that holds up nobody.
+    /// A transaction that holds up nobody, and changes nothing in the middle of a restore.
     pub(super) fn brief<T>(
         &mut self,
         step: &'static str,
@@ -93,6 +93,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         self.transaction(step, Isolation::ReadCommitted, |connection, _, context| {
             connection.batch_execute(BRIEF)?;
+            readiness::keep_restores_out(connection)?;
             work(connection, context)
         })
     }

@@ -117,6 +117,17 @@ impl Context {
     }
 }
 
+/// Checks that no restore is under way, and lets none begin to make tables before this transaction ends: **a partition made
+/// in the middle of a restore would lack the index that comes last**, and what is not restored yet looks like nothing. A
+/// restore drops all tables before it makes the first one.
+///
+/// # Errors
+/// [`StoreError::Unready`], and those of the statements.
+pub(super) fn keep_restores_out(connection: &mut PgConnection) -> Result<(), StoreError> {
+    diesel::sql_query("SELECT FROM batches LIMIT 0").execute(connection)?;
+    Tables::look(connection)?.missing().map_or(Ok(()), |what| Err(StoreError::Unready(what)))
+}
+
 /// `progress` is another table than when the session began.
 pub(super) fn replaced() -> StoreError {
     StoreError::Unready("the table `progress` was replaced since this session began".to_owned())

@@ -6,7 +6,7 @@
 //! in their own way or not at all, they go through the table.
 
 use super::partitions::Done;
-use super::{Context, Store, StoreError};
+use super::{Context, Store, StoreError, readiness};
 use crate::postgres::{Isolation, PostgresError};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Oid, Text};
@@ -138,13 +138,14 @@ impl Store {
     /// its tables.
     ///
     /// # Errors
-    /// Those of the statements.
+    /// [`StoreError::Unready`] in the middle of a restore; those of the statements.
     pub(super) fn make_window(&mut self) -> Result<(), StoreError> {
         self.transaction("looking at the windows", Isolation::ReadCommitted, |connection, _, _| {
             let next: Option<NextId> = diesel::sql_query(NEXT_ID).get_result(connection).optional()?;
             let Some(next) = next else { return Ok(()) };
             let windows = look(connection, &[number(next.id)])?;
             if windows.iter().any(|window| !window.is_there) {
+                readiness::keep_restores_out(connection)?;
                 if !diesel::sql_query(HAS_FUNCTIONS).get_result::<Done>(connection)?.done {
                     return Err(without_functions().into());
                 }
