@@ -14,10 +14,12 @@ import multiprocessing
 import os
 import re
 import socket
-import threading
+import subprocess
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import comb
 from pathlib import Path
 from statistics import median
 
@@ -30,6 +32,9 @@ from .reader import OURS, Reader
 from .servers import Servers
 from .table import spread, table
 from .throughput import empty_database
+
+# Makes wrk send so many requests a second.
+PACED = Path(__file__).with_name("paced.lua")
 
 # As many rows of `batches` as asked for, like the first one.
 COPIED = """
@@ -67,24 +72,33 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(servers: Servers, flags: argparse.Namespace) -> tuple[str, dict, str]:
     servers.template = empty_database(servers)
     results = {}
-    cases = [("a browser", 0, browse), (f"a browser, {flags.snapshots} snapshots from before", flags.snapshots, browse),
-             (f"{flags.loads} loads/s", 0, load), (f"{flags.loads} loads/s, {flags.snapshots} snapshots", flags.snapshots, load)]
+    cases = [("nobody, as before", 0, nobody), ("a browser", 0, browser),
+             (f"a browser, {flags.snapshots} snapshots from before", flags.snapshots, browser),
+             (f"{flags.loads} loads/s", 0, loads),
+             (f"{flags.loads} loads/s, {flags.snapshots} snapshots", flags.snapshots, loads)]
     for number, (name, snapshots, looks) in enumerate(cases):
         say(name)
         results[name] = measure(servers, flags, f"-page{number}", snapshots, looks)
     rows = [[name, spread([1000 * turn.without for turn in turns]), spread([1000 * turn.looked for turn in turns]),
-             f"{change(turns):+.1f} %", spread([turn.pages for turn in turns]), spread([1e6 * turn.cpu for turn in turns])]
+             "{:+.1f} % ({:+.1f} to {:+.1f})".format(*change(turns)), spread([turn.pages for turn in turns]),
+             spread([1e6 * turn.cpu for turn in turns]) if turns[0].pages else ""]
             for name, turns in results.items()]
-    head = ["who looks", "ms per commit, nobody", "somebody", "change, median of pairs", "pages/s",
+    head = ["who looks", "ms per commit, nobody", "somebody", "change, median of pairs (95 %)", "pages/s",
             "reader's CPU per page, µs"]
-    worst = max(results, key=lambda name: change(results[name]))
-    last = f"page: {change(results[worst]):+.1f} % per commit at most ({worst})"
+    worst = max(results, key=lambda name: change(results[name])[0])
+    last = f"page: {change(results[worst])[0]:+.1f} % per commit at most ({worst})"
     results = {name: [asdict(turn) for turn in turns] for name, turns in results.items()}
     return table(head, rows), results, last
 
 
-def change(turns: list[Turn]) -> float:
-    return 100 * (median(turn.looked / turn.without for turn in turns) - 1)
+def change(turns: list[Turn]) -> tuple[float, float, float]:
+    """In percent: the median of all pairs, and two changes between which that of endlessly many lies, with a probability of
+    at least 95 % (the sign test; of few pairs, the least and the greatest change)."""
+    changes = sorted(100 * (turn.looked / turn.without - 1) for turn in turns)
+    n = len(changes)
+    beyond = lambda outside: 2 * sum(comb(n, i) for i in range(outside + 1)) / 2 ** n
+    outside = max((k for k in range(n // 2) if beyond(k) <= 0.05), default=0)  # pairs left out on either side
+    return median(changes), changes[outside], changes[-1 - outside]
 
 
 def measure(servers: Servers, flags: argparse.Namespace, suffix: str, snapshots: int, looks) -> list[Turn]:
@@ -105,7 +119,7 @@ def measure(servers: Servers, flags: argparse.Namespace, suffix: str, snapshots:
     time.sleep(3)
     turns = []
     for _ in range(flags.turns):
-        without, _, _ = turn(reader, address, flags, None)
+        without, _, _ = turn(reader, address, flags, nobody)
         turns.append(Turn(without, *turn(reader, address, flags, looks)))
     stop.set()
     sending.join()
@@ -116,22 +130,14 @@ def measure(servers: Servers, flags: argparse.Namespace, suffix: str, snapshots:
 
 def turn(reader: Reader, address: tuple[str, int], flags: argparse.Namespace, looks) -> tuple[float, float, float]:
     """Seconds per commit, pages per second, and the reader's processor time per page."""
-    stop, count = multiprocessing.Event(), multiprocessing.Value("i", 0)
-    looking = looks and multiprocessing.Process(target=looks, args=(address, flags.loads, stop, count), daemon=True)
-    if looking:
-        looking.start()
-    time.sleep(1)  # a thousand loads a second begin, or what was left of them ends
     spent = lambda: processor.of_threads(reader.process.pid, {"http", "page"})
-    before, begun, loaded, cpu = commits(address), time.monotonic(), count.value, spent()
-    time.sleep(flags.seconds)
-    after, pages = commits(address), count.value - loaded
-    seconds, cpu = time.monotonic() - begun, spent() - cpu
-    stop.set()
-    if looking:
-        looking.join()
-        if looking.exitcode:
-            raise SystemExit("error: the page was not sent")
-    return (after[0] - before[0]) / max(1, after[1] - before[1]), pages / seconds, cpu / max(1, pages)
+    with looks(address, flags) as pages_per_second:
+        time.sleep(1)  # they begin, or what was left of them ends
+        before, begun, cpu = commits(address), time.monotonic(), spent()
+        time.sleep(flags.seconds)
+        after, seconds, cpu = commits(address), time.monotonic() - begun, spent() - cpu
+    pages = pages_per_second()
+    return (after[0] - before[0]) / max(1, after[1] - before[1]), pages, cpu / max(1, pages * seconds)
 
 
 def commits(address: tuple[str, int]) -> tuple[float, int]:
@@ -150,13 +156,28 @@ def get(address: tuple[str, int], path: str) -> bytes:
     return b"".join(parts)
 
 
-def give_way() -> None:
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+# Who looks. Each gives what says, after its end, how many pages a second were sent.
+@contextmanager
+def nobody(_address: tuple[str, int], _flags: argparse.Namespace):
+    yield lambda: 0.0
 
 
-def browse(address: tuple[str, int], _: int, stop, count) -> None:
+@contextmanager
+def browser(address: tuple[str, int], _flags: argparse.Namespace):
+    stop, count, begun = multiprocessing.Event(), multiprocessing.Value("i", 0), time.monotonic()
+    looking = multiprocessing.Process(target=browse, args=(address, stop, count), daemon=True)
+    looking.start()
+    yield lambda: count.value / (ended - begun)
+    stop.set()
+    looking.join()
+    ended = time.monotonic()
+    if looking.exitcode:
+        raise SystemExit("error: the page was not sent")
+
+
+def browse(address: tuple[str, int], stop, count) -> None:
     """What the page's script does."""
-    give_way()
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     seen = ""
     while not stop.is_set():
         page = get(address, f"/?seen={seen}").decode()
@@ -165,30 +186,16 @@ def browse(address: tuple[str, int], _: int, stop, count) -> None:
         time.sleep(0.5)
 
 
-def load(address: tuple[str, int], rate: int, stop, count) -> None:
-    """So many loads a second, from four threads."""
-    give_way()
-    lock, failed = threading.Lock(), threading.Event()
-
-    def work(number: int) -> None:
-        due = time.monotonic() + number / rate
-        while not stop.is_set():
-            time.sleep(max(0.0, due - time.monotonic()))
-            due += 4 / rate
-            try:
-                sent = b" 200 OK" in get(address, "/")[:20]
-            except OSError:
-                sent = False
-            if not sent:
-                return failed.set()
-            with lock:
-                count.value += 1
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
-    if failed.is_set():
-        raise SystemExit("error: the page was refused")
+@contextmanager
+def loads(address: tuple[str, int], flags: argparse.Namespace):
+    command = ["chrt", "--idle", "0", "wrk", "--threads=1", "--connections=8", f"--duration={flags.seconds + 2:.0f}s",
+               f"--script={PACED}", f"http://{address[0]}:{address[1]}/", "--", str(flags.loads)]
+    wrk = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    yield lambda: float(requests[1])
+    said = wrk.communicate()[0]
+    requests = re.search(r"^Requests/sec: +([0-9.]+)$", said, re.M)
+    if wrk.returncode or not requests or re.search("Socket errors|Non-2xx", said):
+        raise SystemExit(f"error: the page was not sent: {said}")
 
 
 def send(kafka: str, topics: Backlog, interval: float, stop) -> None:
