@@ -280,6 +280,12 @@ fn autovacuum_of_a_past_window_gives_way_to_its_drop() {
     world.is_whole();
 }
 
+/// How many locks on `batches` a session has that waits for the partition of the first window; none if nobody waits.
+const LOCKS_OF_A_DROP_THAT_WAITS: &str = "
+    WITH locks AS MATERIALIZED (SELECT pid, relation, granted FROM pg_locks)
+    SELECT max((SELECT count(*) FROM locks l WHERE l.pid = w.pid AND l.relation = to_regclass('batches')))
+    FROM locks w WHERE relation = to_regclass('segments_0') AND NOT granted";
+
 #[test]
 fn windows_begin_in_time_beside_one_that_cannot_be_dropped_and_ones_that_cannot_be_covered() {
     let world = World::new("in_time", 1);
@@ -296,6 +302,9 @@ fn windows_begin_in_time_beside_one_that_cannot_be_dropped_and_ones_that_cannot_
     let mut reader = world.reader(&["--retain", "5days", "--segments-window", "1day"]);
     world.store_one();
     reader.wait_until_it_says("the windows of `segments` stay as they are");
+    // What somebody waits for holds up others: ALTER TABLE, and the commits behind it.
+    let held = wait_for("a drop that waits", || world.number(LOCKS_OF_A_DROP_THAT_WAITS));
+    assert_eq!(held, 0, "it has a lock on `batches` meanwhile");
     for window in 2..=6 {
         hold(window - 1);
         world.end_day();

@@ -7,8 +7,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 fn run(program: &str, arguments: &[&str]) {
+    try_run(program, arguments).unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn try_run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    let error = || format!("{program}: {}", String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(error()) }
 }
 
 fn dump(world: &World, file: &str) {
@@ -17,6 +22,12 @@ fn dump(world: &World, file: &str) {
 
 fn restore(world: &World, file: &str) {
     run("pg_restore", &["--clean", "--if-exists", "--dbname", &world.database_url, file]);
+}
+
+/// A restore that changes nothing if it fails: it may meet a commit.
+fn restore_at_once(world: &World, file: &str) {
+    let flags = ["--clean", "--if-exists", "--single-transaction", "--dbname", &world.database_url, file];
+    wait_for("a restore", || try_run("pg_restore", &flags).inspect_err(|error| eprintln!("{error}")).ok());
 }
 
 #[test]
@@ -44,7 +55,17 @@ fn what_a_restore_under_an_idle_reader_takes_back_is_stored_again() {
 
 #[test]
 fn what_a_restore_under_a_busy_reader_takes_back_is_stored_again() {
-    let world = World::new("restored_busy", 3);
+    restored_under_load("restored_busy", restore);
+}
+
+#[test]
+fn what_a_restore_in_one_transaction_takes_back_is_stored_again() {
+    restored_under_load("restored_at_once", restore_at_once);
+}
+
+/// Restores twice while batches come.
+fn restored_under_load(name: &str, restore: fn(&World, &str)) {
+    let world = World::new(name, 3);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("dump").to_str().unwrap().to_owned();
     let mut reader = world.reader(&[]);
@@ -82,6 +103,7 @@ fn the_upkeep_makes_no_partition_in_the_middle_of_a_restore() {
     let step =
         |flags: &[&str]| run("pg_restore", &[flags, &["--dbname", &world.database_url, &file]].concat());
     step(&["--section=pre-data", "--clean", "--if-exists"]);
+    // Its tries come within seconds, those of the session after ten.
     reader.wait_until_it_says("a restore is under way");
     let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass('segments')";
     assert_eq!(world.number(partitions), Some(1), "it said:\n{}", reader.said());

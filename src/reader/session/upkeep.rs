@@ -220,6 +220,21 @@ impl Pass {
     }
 }
 
+/// Why nothing could be done, and what to do.
+fn why(error: &StoreError) -> String {
+    match error {
+        StoreError::Unready(what) => {
+            format!("{what} (a restore is under way, or somebody removed what is missing)")
+        }
+        StoreError::Postgres(
+            PostgresError::Unsuitable { hint, .. } | PostgresError::Refused { hint, .. },
+        ) => {
+            format!("{} (hint: {hint})", error.chain())
+        }
+        _ => error.chain(),
+    }
+}
+
 impl Session<'_> {
     /// Begins a pass if there is something to do, and logs one that takes long.
     pub(super) fn keep_up(&mut self) {
@@ -256,17 +271,8 @@ impl Session<'_> {
         for (trouble, error) in troubles {
             let Some(error) = error else { continue };
             let Some(lasted) = trouble.log_due() else { continue };
-            let hint = match error {
-                StoreError::Postgres(
-                    PostgresError::Unsuitable { hint, .. } | PostgresError::Refused { hint, .. },
-                ) => format!(" (hint: {hint})"),
-                _ => String::new(),
-            };
-            let error = error.chain();
-            tracing::warn!(
-                for_s = lasted.as_secs(),
-                "the windows of `segments` stay as they are: {error}{hint}; trying again"
-            );
+            let (for_s, why) = (lasted.as_secs(), why(error));
+            tracing::warn!(for_s, "the windows of `segments` stay as they are: {why}; trying again");
         }
         upkeep.end(pass, Instant::now());
     }

@@ -6,7 +6,7 @@
 
 use super::partitions::{Done, Now, window};
 use super::windows::IDS;
-use super::{Store, StoreError};
+use super::{Store, StoreError, readiness};
 use crate::failpoint;
 use crate::postgres::{PostgresError, check_deletes};
 use crate::reader::retention::{Holds, Retention, Step, next_step};
@@ -189,6 +189,7 @@ impl Store {
         let dropped = self.brief("dropping a window of `segments`", |connection, context| {
             // It may wait for autovacuum: before anybody could wait for this transaction.
             diesel::sql_query("SELECT rfm_hold_window($1)").bind::<BigInt, _>(number).execute(connection)?;
+            readiness::keep_restores_out(connection)?;
             let marked = diesel::sql_query(EXPIRE_ALL)
                 .bind::<Text, _>(&context.source.consumer_group)
                 .bind::<BigInt, _>(number * IDS)
@@ -227,6 +228,7 @@ impl Store {
     /// Expires batches of this group in a window, and deletes their rows; a portion of them.
     fn delete(&mut self, number: i64, older: Duration, expired: &mut Expired) -> Result<(), StoreError> {
         let (batches, rows, more) = self.brief("deleting expired rows", |connection, context| {
+            readiness::keep_restores_out(connection)?;
             let due: Vec<Due> = diesel::sql_query(DUE)
                 .bind::<Text, _>(&context.source.consumer_group)
                 .bind::<BigInt, _>(number * IDS)

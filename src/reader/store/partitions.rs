@@ -2,7 +2,8 @@
 //!
 //! The functions of the migration do what needs the rights of the tables' owner, and look again once they have their
 //! locks. **Every transaction here waits for a lock for a moment only**, since commits queue behind it; and a reader
-//! that freezes in one loses its connection after half a second.
+//! that freezes in one loses its connection after half a second. **None changes anything in the middle of a restore**,
+//! when tables may be there without their rows: no session has checked them for this connection.
 
 use super::{Context, Store, StoreError, readiness};
 use crate::failpoint;
@@ -53,12 +54,14 @@ impl Store {
         let now = self.brief(step, |connection, _| window(connection, length))?;
         let Some(next) = now.next.filter(|_| now.is_there) else { return Ok(None) };
         self.brief(step, |connection, _| {
+            readiness::keep_restores_out(connection)?;
             diesel::sql_query("SELECT rfm_prepare_window($1)").bind::<BigInt, _>(next).execute(connection)?;
             failpoint::reach("in_prepare");
             Ok(())
         })?;
         failpoint::reach("after_prepare");
         let entered = self.brief(step, |connection, _| {
+            readiness::keep_restores_out(connection)?;
             let entered = diesel::sql_query("SELECT rfm_enter_window($1, make_interval(secs => $2)) AS done")
                 .bind::<BigInt, _>(next)
                 .bind::<Double, _>(length.as_secs_f64())
@@ -85,7 +88,7 @@ impl Store {
         })
     }
 
-    /// A transaction that holds up nobody, and changes nothing in the middle of a restore.
+    /// A transaction that holds up nobody.
     pub(super) fn brief<T>(
         &mut self,
         step: &'static str,
@@ -93,7 +96,6 @@ impl Store {
     ) -> Result<T, StoreError> {
         self.transaction(step, Isolation::ReadCommitted, |connection, _, context| {
             connection.batch_execute(BRIEF)?;
-            readiness::keep_restores_out(connection)?;
             work(connection, context)
         })
     }

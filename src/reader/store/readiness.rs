@@ -119,12 +119,17 @@ impl Context {
 
 /// Checks that no restore is under way, and lets none begin to make tables before this transaction ends: **a partition made
 /// in the middle of a restore would lack the index that comes last**, and what is not restored yet looks like nothing. A
-/// restore drops all tables before it makes the first one.
+/// restore drops all tables before it makes the first one, so it waits for the lock on `batches`.
 ///
 /// # Errors
 /// [`StoreError::Unready`], and those of the statements.
 pub(super) fn keep_restores_out(connection: &mut PgConnection) -> Result<(), StoreError> {
+    check_nothing_missing(connection)?;
     diesel::sql_query("SELECT FROM batches LIMIT 0").execute(connection)?;
+    check_nothing_missing(connection)
+}
+
+fn check_nothing_missing(connection: &mut PgConnection) -> Result<(), StoreError> {
     Tables::look(connection)?.missing().map_or(Ok(()), |what| Err(StoreError::Unready(what)))
 }
 

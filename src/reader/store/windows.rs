@@ -8,6 +8,7 @@
 use super::partitions::Done;
 use super::{Context, Store, StoreError, readiness};
 use crate::postgres::{Isolation, PostgresError};
+use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Oid, Text};
 
@@ -145,6 +146,7 @@ impl Store {
             let Some(next) = next else { return Ok(()) };
             let windows = look(connection, &[number(next.id)])?;
             if windows.iter().any(|window| !window.is_there) {
+                connection.batch_execute("SET LOCAL lock_timeout = '500ms'")?;
                 readiness::keep_restores_out(connection)?;
                 if !diesel::sql_query(HAS_FUNCTIONS).get_result::<Done>(connection)?.done {
                     return Err(without_functions().into());
