@@ -1,4 +1,4 @@
--- For wrk: so many requests a second (the first argument), however long each takes.
+-- For wrk: so many requests a second (the first argument), as long as there is a connection that has been answered.
 local ffi = require("ffi")
 ffi.cdef [[
     typedef struct { long seconds; long nanoseconds; } rfm_time;
