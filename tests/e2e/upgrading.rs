@@ -17,15 +17,18 @@ const STORED: &str = "
         UNION ALL SELECT (id, topic, partition, \"offset\", key, value, reason, detail, produced_at, stored_at)
         FROM dead_letters WHERE id <= 6) AS rows";
 
+/// The tables as the version before left them.
+fn backup() -> String {
+    std::fs::read_to_string(repository().join("tests/e2e/upgrading/tables.sql")).unwrap()
+}
+
 /// The servers as the version before left them.
 fn world() -> (World, Server) {
-    let files = repository().join("tests/e2e/upgrading");
-    let broker = Server::kafka_from(&files.join("log.tar.gz"));
+    let broker = Server::kafka_from(&repository().join("tests/e2e/upgrading/log.tar.gz"));
     let mut world = World::on("upgrade", &broker.address, &shared_postgres(), 2);
     world.name = "earlier".to_owned();
     world.topics = ["recency", "frequency", "monetary"].map(|metric| format!("earlier.{metric}"));
-    let tables = std::fs::read_to_string(files.join("tables.sql")).unwrap();
-    world.connect().batch_execute(&tables).unwrap();
+    world.connect().batch_execute(&backup()).unwrap();
     (world, broker)
 }
 
@@ -64,4 +67,24 @@ fn an_upgrade_goes_on_where_the_version_before_stopped() {
         let reads = format!("SELECT has_table_privilege('{role}', '{what}', 'SELECT')::int");
         assert_eq!(world.number(&reads), Some(1), "{what}");
     }
+}
+
+/// As `pg_restore --clean` does, after what docs/operations.md says: it drops what it has, and no more.
+#[test]
+fn after_a_backup_of_the_version_before_a_restart_brings_the_tables_up_to_date() {
+    let (world, _broker) = world();
+    let mut reader = world.reader(&[]);
+    world.wait_for_batches(12);
+    let mut admin = world.connect();
+    admin
+        .batch_execute(
+            "DROP VIEW snapshots, latest_snapshots, segment_summary, customer_segments CASCADE;
+             DROP TABLE segments, batches, dead_letters, progress, sources, __diesel_schema_migrations",
+        )
+        .unwrap();
+    admin.batch_execute(&backup()).unwrap();
+    reader.wait_until_it_says("batches.edges_from: a restore is under way");
+    reader.stop();
+    world.catch_up(&[]);
+    world.verify(&["--progress", "--expect-batches", "12", "--expect-dead", "7"]);
 }

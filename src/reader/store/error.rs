@@ -23,7 +23,7 @@ pub enum StoreError {
     /// Tables or rows are missing that this process has seen before.
     #[error(
         "{0}: a restore is under way, or somebody removed it; waiting until it is back (do not restart the reader \
-         before that: one that starts could take the group for a new one, and read from the beginning)"
+         before the restore is done: it could take the group for a new one, and read from the beginning)"
     )]
     Unready(String),
     /// `segments` has another file or other columns than when the session began: nothing was written.
