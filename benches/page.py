@@ -139,9 +139,12 @@ def measure(servers: Servers, flags: argparse.Namespace, suffix: str, snapshots:
 
 def pair(reader: Reader, address: tuple[str, int], flags: argparse.Namespace, looks, number: int) -> Turn:
     """Who comes first changes from pair to pair."""
-    both = [turn(reader, address, flags, who) for who in ((nobody, looks), (looks, nobody))[number % 2]]
-    (without, _, _), looked = both[::(1, -1)[number % 2]]
-    return Turn(without, *looked)
+    measured = lambda who: turn(reader, address, flags, who)
+    if number % 2:
+        looked, without = measured(looks), measured(nobody)
+    else:
+        without, looked = measured(nobody), measured(looks)
+    return Turn(without[0], *looked)
 
 
 def turn(reader: Reader, address: tuple[str, int], flags: argparse.Namespace, looks) -> tuple[float, float, float]:

@@ -2,8 +2,8 @@
 //!
 //! The functions of the migration do what needs the rights of the tables' owner, and look again once they have their
 //! locks. **Every transaction here waits for a lock for a moment only**, since commits queue behind it; and a reader
-//! that freezes in one loses its connection after half a second. **None changes anything in the middle of a restore**,
-//! when tables may be there without their rows: no session has checked them for this connection.
+//! that freezes in one loses its connection after half a second. **None makes or takes away anything in the middle
+//! of a restore**, when tables may be there without their rows: no session has checked them for this connection.
 
 use super::{Context, Store, StoreError, readiness};
 use crate::failpoint;

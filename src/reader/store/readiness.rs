@@ -124,6 +124,7 @@ impl Context {
 /// # Errors
 /// [`StoreError::Unready`], and those of the statements.
 pub(super) fn keep_restores_out(connection: &mut PgConnection) -> Result<(), StoreError> {
+    // Asked before the lock, too: a table that is not there cannot be locked, and that error does not say what is missing.
     check_nothing_missing(connection)?;
     diesel::sql_query("SELECT FROM batches LIMIT 0").execute(connection)?;
     check_nothing_missing(connection)

@@ -146,6 +146,7 @@ impl Store {
             let Some(next) = next else { return Ok(()) };
             let windows = look(connection, &[number(next.id)])?;
             if windows.iter().any(|window| !window.is_there) {
+                // Shorter than `deadlock_timeout`: where this and a restore wait for each other, the restore goes on.
                 connection.batch_execute("SET LOCAL lock_timeout = '500ms'")?;
                 readiness::keep_restores_out(connection)?;
                 if !diesel::sql_query(HAS_FUNCTIONS).get_result::<Done>(connection)?.done {
